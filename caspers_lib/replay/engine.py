@@ -1,0 +1,187 @@
+"""The replay: windows of the dataset, written as events, exactly once.
+
+Contract: DESIGN section 5. The pending window is recorded before anything is written; a run after
+a crash first finishes exactly that window under the same file names.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid5
+
+import pyarrow as pa
+
+from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
+from caspers_lib.replay.clock import event_shift, start_clock
+from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.mapping import event_lines_sql
+from caspers_lib.replay.state import ReplayState, StateStore
+from caspers_lib.replay.volume_sink import write_event_files
+from caspers_lib.replay.window import LoopSlice, Window, loop_slices
+
+__all__ = ["Replay", "Tick", "event_batches"]
+
+_BATCH_ROWS = 10_000
+_MEMORY_LIMIT = "256MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one run wrote.
+
+    Args:
+        events: number of events.
+        window: virtual seconds (after, until] that are now written.
+        state: where the replay stands.
+    """
+
+    events: int
+    window: Window
+    state: ReplayState
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A dataset that is played into a volume.
+
+    Args:
+        dataset: what is played.
+        events: folder of the event files (the volume `events`).
+        store: the state (in the volume `misc`).
+        start_day: dataset day that falls on the day of the first run.
+        speed: virtual seconds a wall-clock second on the first run; None later on keeps the
+            speed the replay has.
+        domain: the business.
+    """
+
+    dataset: EventsFile
+    events: Path
+    store: StateStore
+    start_day: int
+    speed: float | None
+    domain: Domain = GHOST_KITCHEN
+
+    def tick(self, now: float, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
+        """Write every event between the watermark and `now`.
+
+        Args:
+            now: wall clock, UTC epoch seconds.
+            on_events: called with the number of events of each written piece.
+
+        Raises:
+            ReplayStateError: the state can't be read or belongs to another dataset.
+            DatasetError: the dataset holds a row that is no event.
+        """
+        state = self.store.load()
+        finished = 0
+        state = self._first_state(now) if state is None else self._steered(state, now)
+        if state.pending is not None:
+            finished, state = self._finish(state, on_events)
+        window = Window(state.watermark, state.clock.virtual_time(now))
+        if window.is_empty:
+            return Tick(finished, window, state)
+        state = replace(state, pending=window)
+        self.store.save(state)
+        count, state = self._finish(state, on_events)
+        return Tick(finished + count, window, state)
+
+    def _first_state(self, now: float) -> ReplayState:
+        if not 0 <= self.start_day < self.dataset.cycle_days:
+            raise SettingsError(
+                f"START_DAY is {self.start_day}; the dataset {self.dataset.path} has the days "
+                f"0 to {self.dataset.cycle_days - 1}",
+                hint="choose a day inside the dataset",
+            )
+        if self.speed is None:
+            raise SettingsError("A first run needs a speed", hint="the default is 60")
+        epoch = self.dataset.epoch
+        return ReplayState(
+            simulation_start=now,
+            epoch=epoch,
+            cycle_seconds=self.dataset.cycle_seconds,
+            shift_seconds=event_shift(now, epoch=epoch, start_day=self.start_day),
+            clock=start_clock(now, epoch=epoch, start_day=self.start_day, speed=self.speed),
+        )
+
+    def _steered(self, state: ReplayState, now: float) -> ReplayState:
+        mine = (self.dataset.epoch, self.dataset.cycle_seconds)
+        if mine != (state.epoch, state.cycle_seconds):
+            raise ReplayStateError(
+                f"The replay was begun with a dataset of epoch {state.epoch} and "
+                f"{state.cycle_seconds} s a loop; {self.dataset.path} has {mine[0]} and {mine[1]}",
+                hint="go on with the dataset it was begun with, or begin anew with "
+                "`caspers destroy`",
+            )
+        if self.speed is None:
+            return state
+        return replace(state, clock=state.clock.with_speed(self.speed, now))
+
+    def _finish(
+        self, state: ReplayState, on_events: Callable[[int], None]
+    ) -> tuple[int, ReplayState]:
+        """Write the pending window, then move the watermark to its end."""
+        window = state.pending
+        assert window is not None  # noqa: S101 - both callers set it
+        name = uuid5(
+            self.domain.namespace, f"{state.simulation_start}|{window.after}|{window.until}"
+        )
+        count = write_event_files(
+            event_batches(self.dataset, window, state.shift_seconds, self.domain),
+            self.events,
+            name=str(name),
+            on_events=on_events,
+        )
+        state = replace(state, watermark=window.until, pending=None)
+        self.store.save(state)
+        return count, state
+
+
+def event_batches(
+    dataset: EventsFile, window: Window, shift: int, domain: Domain = GHOST_KITCHEN
+) -> Iterator[pa.RecordBatch]:
+    """The events of `window` as record batches with one column, `line`, in time order.
+
+    Args:
+        dataset: what is played.
+        window: virtual seconds.
+        shift: seconds from virtual to emitted time.
+        domain: the business.
+
+    Raises:
+        DatasetError: a row has no order, location, sequence or time, or an unknown event type.
+    """
+    slices = list(
+        loop_slices(
+            window,
+            cycle_seconds=dataset.cycle_seconds,
+            first_ts=dataset.first_ts,
+            last_ts=dataset.last_ts,
+        )
+    )
+    if slices:
+        yield from _run(dataset, slices, shift, domain)
+
+
+def _run(
+    dataset: EventsFile, slices: list[LoopSlice], shift: int, domain: Domain
+) -> Iterator[pa.RecordBatch]:
+    import duckdb
+
+    query = event_lines_sql(
+        dataset.path,
+        slices,
+        domain=domain,
+        cycle_seconds=dataset.cycle_seconds,
+        shift=shift,
+        is_sorted=dataset.is_sorted,
+    )
+    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT}) as connection:
+        try:
+            yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+        except duckdb.Error as error:
+            first = str(error).strip().splitlines()[0]
+            raise DatasetError(
+                f"The dataset {dataset.path} can't be replayed: {first}",
+                hint="`caspers dataset check` names what is wrong with it",
+            ) from error

@@ -1,0 +1,126 @@
+"""The replay's state: one atomic JSON document, and the two plain texts beside it.
+
+Contract: DESIGN section 5. `_replay_state.json` rules; `_watermark` and `_sim_start` (virtual
+seconds as text) are written after it for readers of the original system.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from caspers_lib.errors import ReplayStateError
+from caspers_lib.replay.clock import Clock, Segment
+from caspers_lib.replay.window import Window
+
+__all__ = ["STATE_FILE", "ReplayState", "StateStore"]
+
+STATE_FILE = "_replay_state.json"
+WATERMARK_FILE = "_watermark"
+SIM_START_FILE = "_sim_start"
+_VERSION = 1
+_HINT = "restore it from a copy, or begin anew with `caspers destroy`"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """Where the replay stands.
+
+    Args:
+        simulation_start: wall clock of the first run (s), UTC epoch seconds.
+        epoch: the dataset's epoch (E).
+        cycle_seconds: the dataset's loop length (C).
+        shift_seconds: from virtual to emitted time, fixed for ever.
+        clock: wall clock to virtual time.
+        watermark: virtual seconds up to which every event is written; None before the first run
+            has ended.
+        pending: the window being written, if any.
+    """
+
+    simulation_start: float
+    epoch: int
+    cycle_seconds: int
+    shift_seconds: int
+    clock: Clock
+    watermark: float | None = None
+    pending: Window | None = None
+
+    def to_json(self) -> str:
+        """The document, readable by a person."""
+        fields = {"version": _VERSION, **asdict(self)}
+        fields["segments"] = fields.pop("clock")["segments"]
+        return json.dumps(fields, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "ReplayState":
+        """Parse a document.
+
+        Raises:
+            ValueError, KeyError, TypeError: it isn't one.
+        """
+        fields: dict[str, Any] = json.loads(text)
+        version = fields.pop("version")
+        if version != _VERSION:
+            raise ValueError(f"its version is {version}, this library reads {_VERSION}")
+        segments = tuple(Segment(**s) for s in fields.pop("segments"))
+        if not segments:
+            raise ValueError("it has no clock segments")
+        pending = fields.pop("pending")
+        return cls(**fields, clock=Clock(segments), pending=Window(**pending) if pending else None)
+
+
+class StateStore:
+    """Reads and replaces the state in a folder (the volume `misc`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self) -> ReplayState | None:
+        """The state, or None where there has been no run.
+
+        Raises:
+            ReplayStateError: the state exists and can't be read: never taken for a first run.
+        """
+        path = self._folder / STATE_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            self._refuse_orphans(path)
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReplayStateError(
+                f"The replay's state {path} can't be read: {error}", hint=_HINT
+            ) from error
+        try:
+            return ReplayState.from_json(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReplayStateError(
+                f"The replay's state {path} is not a state document: {error}", hint=_HINT
+            ) from error
+
+    def save(self, state: ReplayState) -> None:
+        """Replace the state atomically; after a crash the old or the new one stands, whole."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._folder / STATE_FILE, state.to_json())
+        start = state.clock.segments[0].virtual
+        write_atomically(self._folder / SIM_START_FILE, f"{start}\n")
+        if state.watermark is not None:
+            write_atomically(self._folder / WATERMARK_FILE, f"{state.watermark}\n")
+
+    def _refuse_orphans(self, path: Path) -> None:
+        orphans = [n for n in (WATERMARK_FILE, SIM_START_FILE) if (self._folder / n).exists()]
+        if orphans:
+            raise ReplayStateError(
+                f"{self._folder} holds {' and '.join(orphans)} but not {path.name}", hint=_HINT
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` aside, flush it to disk, and rename it into place."""
+    aside = path.with_name(f".{path.name}.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

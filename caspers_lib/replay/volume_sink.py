@@ -1,0 +1,96 @@
+"""Events into a volume as JSON-lines files, in the layout `batched`.
+
+Contract: DESIGN section 5. Files are named as a Spark JSON append names them and appear whole.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+__all__ = ["EVENTS_PER_FILE", "count_events", "write_event_files"]
+
+EVENTS_PER_FILE = 100_000
+_READ_BYTES = 1 << 20
+
+
+def write_event_files(
+    batches: Iterable[pa.RecordBatch],
+    folder: Path,
+    *,
+    name: str,
+    events_per_file: int = EVENTS_PER_FILE,
+    on_events: Callable[[int], None] = lambda _count: None,
+) -> int:
+    """Write lines into `folder` and return how many there were.
+
+    The same lines under the same name give the same files, byte for byte, whatever the batches'
+    sizes.
+
+    Args:
+        batches: record batches whose first column holds one line, newline included, a row.
+        folder: the volume.
+        name: what makes this set of files' names its own.
+        events_per_file: lines after which the next file begins.
+        on_events: called with the number of lines of each written piece.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    total = 0
+    pieces = _pieces(batches, events_per_file)
+    for number, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
+        with _whole_file(folder / f"part-{number:05d}-{name}-c000.json") as file:
+            for _, lines in group:
+                file.write(_text_buffer(lines))
+                total += len(lines)
+                on_events(len(lines))
+    return total
+
+
+def count_events(folder: Path) -> int:
+    """Number of events in the volume: the newlines of its whole files."""
+    return sum(_count_newlines(path) for path in sorted(folder.glob("[!._]*.json")))
+
+
+def _pieces(
+    batches: Iterable[pa.RecordBatch], events_per_file: int
+) -> Iterator[tuple[int, pa.Array]]:
+    """Batches cut at file boundaries, each piece with its file's number."""
+    written = 0
+    for batch in batches:
+        lines, start = batch.column(0), 0
+        while start < len(lines):
+            room = events_per_file - written % events_per_file
+            piece = lines.slice(start, room)
+            yield written // events_per_file, piece
+            start += len(piece)
+            written += len(piece)
+
+
+def _text_buffer(lines: pa.Array) -> memoryview:
+    """The lines' bytes, one after another, as they lie in the array's own buffer."""
+    _, offsets, data = lines.cast(pa.large_string()).buffers()
+    ends = memoryview(offsets).cast("q")
+    return memoryview(data)[ends[lines.offset] : ends[lines.offset + len(lines)]]
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete and on disk, and none when writing fails."""
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _count_newlines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_READ_BYTES), b""))

@@ -1,0 +1,186 @@
+"""A local Spark: one JVM with a Spark Connect server and Delta Lake, loopback only.
+
+Traps and measurements behind the settings: docs/decisions/local-spark.md.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from caspers_lib.errors import EngineError
+from caspers_lib.runtime.java import Java, find_java
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["DELTA_PACKAGE", "session_config", "start_session", "stop_session"]
+
+DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+# What Delta's dependencies share with Spark's own jars/ folder: not fetched, not shadowed.
+_SHIPPED_WITH_SPARK = (
+    "com.fasterxml.jackson.core:*",
+    "com.fasterxml.jackson.datatype:*",
+    "com.github.luben:zstd-jni",
+    "com.google.code.findbugs:jsr305",
+    "commons-logging:commons-logging",
+    "commons-pool:commons-pool",
+    "io.airlift:aircompressor",
+    "javax.annotation:javax.annotation-api",
+    "org.apache.hadoop:*",
+    "org.apache.logging.log4j:*",
+    "org.apache.parquet:*",
+    "org.locationtech.jts:*",
+    "org.roaringbitmap:*",
+    "org.slf4j:*",
+    "org.xerial.snappy:*",
+)
+
+
+def session_config(
+    warehouse: Path, *, port: int, java_options: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Spark settings of a local session.
+
+    Args:
+        warehouse: folder of the Delta tables, one folder per schema.
+        port: loopback port of the Spark Connect server.
+        java_options: options of the Java runtime in use.
+    """
+    return {
+        "spark.jars.packages": DELTA_PACKAGE,
+        "spark.jars.excludes": ",".join(_SHIPPED_WITH_SPARK),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.sources.default": "delta",
+        "spark.sql.warehouse.dir": str(warehouse),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.driver.memory": "2g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": " ".join(
+            (
+                "-Duser.timezone=UTC",
+                "-XX:+UseSerialGC",
+                "-XX:ReservedCodeCacheSize=256m",
+                *java_options,
+            )
+        ),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        # Defaults of 200 and 50 are for clusters; on two cores they cost seconds a query.
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        # In 4.2.0 a Python UDF over a vectorised parquet scan hangs for ever without this.
+        "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
+        # A flow that failed is reported at once; the next update is the retry.
+        "spark.sql.pipelines.maxFlowRetryAttempts": "0",
+        "spark.sql.pipelines.execution.streamstate.pollingInterval": "0",
+        "spark.sql.streaming.pollingDelay": "10ms",
+    }
+
+
+def start_session(
+    warehouse: Path, *, log: Path, work: Path, config: Mapping[str, str] | None = None
+) -> "SparkSession":
+    """Start the JVM and return its Spark Connect session.
+
+    Args:
+        warehouse: folder of the Delta tables.
+        log: file that receives what the JVM prints.
+        work: folder for scratch files (the Java wrapper, Spark's local files).
+        config: Spark settings that replace or add to `session_config`.
+
+    Returns:
+        a `pyspark.sql.connect.session.SparkSession`.
+
+    Raises:
+        JavaError: no fitting Java.
+        EngineError: Delta's JARs can't be fetched, or the JVM doesn't start.
+    """
+    java = find_java(work)
+    port = _free_port()
+    settings = session_config(warehouse, port=port, java_options=java.options)
+    settings["spark.local.dir"] = str(work / "spark")
+    settings.update(config or {})
+    _prepare_environment(java, work)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    try:
+        with _stderr_to(log):
+            ConnectSession._start_connect_server("local[*]", settings)
+        # By this name alone the client takes the token without asking for TLS.
+        session = ConnectSession.builder.remote(f"sc://localhost:{port}").create()
+        return cast("SparkSession", session)
+    except (PySparkException, Py4JError, OSError) as error:
+        raise _start_error(log, error) from error
+
+
+def stop_session(spark: "SparkSession") -> None:
+    """Stop the session and its JVM."""
+    from pyspark import SparkContext
+
+    spark.stop()
+    gateway = SparkContext._gateway
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait(timeout=60)
+        SparkContext._gateway = None
+        SparkContext._jvm = None
+
+
+def _prepare_environment(java: Java, work: Path) -> None:
+    """Environment that the JVM and its Python workers inherit."""
+    (work / "spark").mkdir(parents=True, exist_ok=True)
+    os.environ["JAVA_HOME"] = str(java.home)
+    # foreachBatch workers start with this; the default `python3` is not the virtual environment's.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    os.environ["SPARK_LOCAL_REMOTE"] = "1"
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+    os.environ["TZ"] = "UTC"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Send file descriptor 2 to `log`; the JVM inherits it and writes there for life."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.dup2(target, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(target)
+
+
+def _start_error(log: Path, error: Exception) -> EngineError:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    if "unresolved dependenc" in text or "UNRESOLVED DEPENDENCIES" in text:
+        return EngineError(
+            f"Delta's JARs ({DELTA_PACKAGE}) can't be fetched; the resolver's report is in {log}",
+            hint="check the network or proxy; a pom without its JAR in ~/.m2 also causes this: "
+            "delete ~/.m2/repository/io/delta",
+        )
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), str(error))
+    return EngineError(f"Spark doesn't start: {last.strip()[:300]}", hint=f"the JVM's log is {log}")

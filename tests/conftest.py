@@ -1,0 +1,16 @@
+"""One Spark for the whole test run: tiny, UTC, no UI."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from caspers_lib.runtime.spark import start_session, stop_session
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    root = tmp_path_factory.mktemp("spark")
+    session = start_session(root / "warehouse", log=root / "spark.log", work=root / "work")
+    yield session
+    stop_session(session)
