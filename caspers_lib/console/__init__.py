@@ -1,1 +1,1 @@
-"""console."""
+"""The operations console: a web page over the refunds and complaints in Postgres."""

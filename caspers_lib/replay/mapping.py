@@ -4,6 +4,7 @@ Contract: DESIGN section 5. A line is one JSON object and a newline; `body` is a
 it. A number that is absent or not finite, and a text that is absent, leave their field out.
 """
 
+import glob
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,6 +65,11 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _path(path: Path) -> str:
+    """The file's name as a literal; DuckDB would read `*`, `?` and `[` as a pattern."""
+    return _literal(glob.escape(str(path)))
+
+
 def _json(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -71,7 +77,7 @@ def _json(value: str) -> str:
 def _slice_sql(path: Path, part: LoopSlice, cycle_seconds: int) -> str:
     return (
         f"SELECT *, ts_seconds::BIGINT + {part.loop * cycle_seconds} AS virtual_ts, "  # noqa: S608
-        f"{_literal(order_suffix(part.loop))} AS suffix FROM read_parquet({_literal(str(path))}) "
+        f"{_literal(order_suffix(part.loop))} AS suffix FROM read_parquet({_path(path)}) "
         f"WHERE ts_seconds BETWEEN {part.first} AND {part.last}"
     )
 

@@ -1,0 +1,84 @@
+"""Spark's in-memory catalog over the Delta folders under ROOT.
+
+The catalog forgets with its process; the folders stay. So each session begins by naming them.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caspers_lib.errors import RootError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "quote_name", "register_tables"]
+
+SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints")
+
+
+def quote_name(name: str) -> str:
+    """A Spark identifier, quoted."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def register_tables(spark: "SparkSession", warehouse: Path) -> None:
+    """Make every Delta folder of the warehouse a table of the session's catalog.
+
+    A folder without a commit is what a killed process left of a table it had not yet created:
+    it holds nothing that was ever visible, and is removed, since it would bar the table's name.
+
+    Args:
+        spark: the session.
+        warehouse: folder with one folder a schema.
+    """
+    for schema in SCHEMAS:
+        folder = warehouse / schema
+        folder.mkdir(parents=True, exist_ok=True)
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)} LOCATION '{_literal(folder)}'")
+        for table in sorted(p for p in folder.iterdir() if p.is_dir()):
+            if not _has_commit(table):
+                shutil.rmtree(table)
+                continue
+            name = f"{quote_name(schema)}.{quote_name(table.name)}"
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION '{_literal(table)}'")
+
+
+def delta_tables(warehouse: Path) -> dict[str, Path]:
+    """`schema.table` to folder, for every table with a commit, in the order of the schemas."""
+    return {
+        f"{schema}.{table.name}": table
+        for schema in SCHEMAS
+        if (warehouse / schema).is_dir()
+        for table in sorted((warehouse / schema).iterdir())
+        if table.is_dir() and _has_commit(table)
+    }
+
+
+def delta_rows(table: Path) -> int:
+    """Rows of a Delta table, from its log, without Spark.
+
+    Raises:
+        RootError: the table's log can't be read.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        actions = pa.table(DeltaTable(str(table)).get_add_actions(flatten=True))
+    except (DeltaError, OSError) as error:
+        raise RootError(
+            f"The Delta table {table} can't be read: {error}",
+            hint="`caspers destroy` begins anew",
+        ) from error
+    return int(pc.sum(actions.column("num_records")).as_py() or 0)
+
+
+def _has_commit(table: Path) -> bool:
+    return any((table / "_delta_log").glob("*.json"))
+
+
+def _literal(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,87 @@
+"""The parameters of a deployment, as one typed and frozen object.
+
+Contract: DESIGN section 3. Sources in order: explicit argument, job parameter or widget,
+environment `CASPERS_*`, default.
+"""
+
+import os
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from caspers_lib.errors import SettingsError
+
+__all__ = ["Settings", "load_settings"]
+
+_PREFIX = "CASPERS_"
+
+
+class Settings(BaseModel):
+    """Every parameter with its default.
+
+    Args:
+        catalog: Unity Catalog name, and the folder of the volumes on a laptop.
+        simulator_schema: schema of the dimensions and of the volumes `events` and `misc`.
+        events_volume: volume that receives the events.
+        start_day: dataset day that falls on the day of the first run.
+        speed_multiplier: virtual seconds a wall-clock second.
+        schedule_minutes: wall-clock minutes between scheduled replays.
+        pipeline_schedule_minutes: wall-clock minutes between updates; 0 is continuous.
+        llm_model: name of the foundation model.
+        refund_agent_endpoint_name: Model Serving endpoint of the refund agent.
+        complaint_agent_endpoint_name: Model Serving endpoint of the complaint agent.
+        complaint_rate: share of delivered orders that complain, 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    catalog: str = Field("caspersdev", min_length=1)
+    simulator_schema: str = Field("simulator", min_length=1)
+    events_volume: str = Field("events", min_length=1)
+    start_day: int = Field(70, ge=0)
+    speed_multiplier: float = Field(60.0, gt=0, allow_inf_nan=False)
+    schedule_minutes: int = Field(3, ge=1)
+    pipeline_schedule_minutes: int = Field(0, ge=0)
+    llm_model: str = Field("databricks-meta-llama-3-3-70b-instruct", min_length=1)
+    refund_agent_endpoint_name: str = Field("caspers_refund_agent", min_length=1)
+    complaint_agent_endpoint_name: str = Field("caspers_complaint_agent", min_length=1)
+    complaint_rate: float = Field(0.15, ge=0, le=1)
+
+
+def load_settings(
+    explicit: Mapping[str, object] | None = None,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings, each from the first source that names it.
+
+    Args:
+        explicit: arguments by field name; None values don't count.
+        parameters: job parameters or widgets, by upper-case name (`START_DAY`).
+        environment: variables `CASPERS_START_DAY` and so on.
+
+    Raises:
+        SettingsError: a value is not allowed, or an explicit name is unknown.
+    """
+    values: dict[str, object] = {}
+    for name in Settings.model_fields:
+        upper = name.upper()
+        for source, key in ((environment, _PREFIX + upper), (parameters or {}, upper)):
+            if source.get(key, "") != "":
+                values[name] = source[key]
+    values.update({k: v for k, v in (explicit or {}).items() if v is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise _settings_error(error) from error
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    name = str(first["loc"][0]).upper()
+    rule = first["msg"][0].lower() + first["msg"][1:]
+    return SettingsError(
+        f"{name} is {first['input']!r}: {rule}",
+        hint=f"set it by argument, job parameter or {_PREFIX}{name}",
+    )
