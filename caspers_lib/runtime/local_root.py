@@ -14,7 +14,7 @@ from pathlib import Path
 from caspers_lib.errors import RootError, RootLockedError
 from caspers_lib.runtime.settings import Settings
 
-__all__ = ["LocalRoot", "Owner", "owned", "read_owner"]
+__all__ = ["LocalRoot", "Owner", "owned", "read_owner", "write_owner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,11 @@ class Owner:
     command: str
     dataset: str | None = None
     url: str | None = None
+
+    @classmethod
+    def this_process(cls, command: str, dataset: Path | None = None) -> "Owner":
+        """This process as an owner."""
+        return cls(os.getpid(), command, str(dataset) if dataset else None)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
 
 from caspers_lib.errors import PipelineError
 
@@ -83,12 +84,17 @@ def _define_graph(
 def _known_results_only(client: Any) -> Iterator[None]:  # noqa: ANN401 - a private method is replaced
     """Drop result objects that the engine's command loop in 4.2.0 doesn't know.
 
-    Python workers emit observed metrics, on which `start_run` would fail.
+    Python workers emit observed metrics, on which `start_run` would fail. Other threads that use
+    the same client go on as before.
     """
     fetch = client._execute_and_fetch_as_iterator
+    mine = get_ident()
 
     def known(*args: object, **options: object) -> Iterator[object]:
-        return (result for result in fetch(*args, **options) if isinstance(result, dict))
+        results = fetch(*args, **options)
+        if get_ident() != mine:
+            return cast("Iterator[object]", results)
+        return (result for result in results if isinstance(result, dict))
 
     client._execute_and_fetch_as_iterator = known
     try:

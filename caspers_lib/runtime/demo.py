@@ -1,0 +1,173 @@
+"""`caspers demo`: the whole business in this process, once or live, with its console.
+
+Contract: DESIGN section 10.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Event, Thread
+
+from caspers_lib.console.app import create_app
+from caspers_lib.console.serve import ConsoleServer
+from caspers_lib.console.source import LiveStatus, StageStatus
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS
+from caspers_lib.replay.state import StateStore
+from caspers_lib.runtime.catalog import delta_rows, delta_tables
+from caspers_lib.runtime.local_business import LocalBusiness
+from caspers_lib.runtime.local_root import Owner, owned, write_owner
+from caspers_lib.runtime.stages import Progress, Stage, StageReport, run_stages
+
+__all__ = ["Demo", "RoundResult", "stop_on_signals"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """What one round left behind.
+
+    Args:
+        seconds: wall-clock time it took.
+        event_time: emitted time up to which events are written, UTC.
+        tables: rows by `schema.table`.
+    """
+
+    seconds: float
+    event_time: datetime | None
+    tables: dict[str, int]
+
+
+@dataclass
+class Demo:
+    """A demo on one ROOT.
+
+    Args:
+        business: the parts it runs.
+        host: the console's address.
+        port: the console's port; 0 picks a free one.
+        tick_seconds: wall-clock seconds between two ticks of the live replay.
+        progress: what the stages report.
+    """
+
+    business: LocalBusiness
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tick_seconds: float = 3.0
+    progress: Progress = field(default_factory=Progress)
+    url: str | None = None
+    _tables: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Own ROOT and serve the console for the block; stop every server after it.
+
+        Raises:
+            RootError, RootLockedError: ROOT can't be owned.
+            ConsoleError: the port is in use.
+        """
+        root = self.business.root
+        owner = Owner.this_process("caspers demo", self.business.dataset_file)
+        with owned(root, owner):
+            server = ConsoleServer(create_app(self.live_status), host=self.host, port=self.port)
+            with server:
+                self.url = server.url
+                write_owner(root, replace(owner, url=server.url))
+                try:
+                    yield
+                finally:
+                    self.business.stop()
+
+    def first_round(self, stopping: Callable[[], bool] = lambda: False) -> RoundResult:
+        """Start everything and take all events through every table."""
+        return self._round(self.business.start_up(), stopping)
+
+    def live(self, stop: Event, on_round: Callable[[RoundResult], None]) -> None:
+        """Tick and take what is new through every table, until `stop` is set.
+
+        Args:
+            stop: ends the demo after the stages that are running.
+            on_round: called after each round.
+        """
+        ticker = _Ticker(self.business, self.tick_seconds, stop)
+        ticker.start()
+        try:
+            while not stop.is_set():
+                on_round(self._round(self.business.round(), stop.is_set))
+                stop.wait(0.5)
+        finally:
+            stop.set()
+            ticker.join()
+        if ticker.error is not None:
+            raise ticker.error
+
+    def live_status(self) -> LiveStatus:
+        """What the console shows besides Postgres."""
+        now = time.time()
+        state = StateStore(self.business.root.replay_state).load()
+        return LiveStatus(
+            virtual_time=self._event_time(),
+            speed=state.clock.speed if state else None,
+            stages=tuple(_stage_status(report, now) for report in self.progress.snapshot()),
+            tables=tuple(self._tables.items()),
+            refunds_dsn=self.business.dsn(REFUNDS),
+            complaints_dsn=self.business.dsn(COMPLAINTS),
+        )
+
+    def _round(self, stages: Sequence[Stage], stopping: Callable[[], bool]) -> RoundResult:
+        started = time.monotonic()
+        run_stages(stages, self.progress, stopping=stopping)
+        warehouse = self.business.root.warehouse
+        self._tables = {name: delta_rows(path) for name, path in delta_tables(warehouse).items()}
+        return RoundResult(time.monotonic() - started, self._event_time(), dict(self._tables))
+
+    def _event_time(self) -> datetime | None:
+        state = StateStore(self.business.root.replay_state).load()
+        if state is None or state.watermark is None:
+            return None
+        return datetime.fromtimestamp(state.watermark + state.shift_seconds, UTC)
+
+
+class _Ticker(Thread):
+    """Ticks the replay beside the rounds; an error ends the demo."""
+
+    def __init__(self, business: LocalBusiness, seconds: float, stop: Event) -> None:
+        super().__init__(name="replay-ticker", daemon=True)
+        self._business, self._seconds, self._stop_event = business, seconds, stop
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        while not self._stop_event.wait(self._seconds):
+            try:
+                self._business.tick()
+            except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
+                self.error = error
+                self._stop_event.set()
+
+
+@contextmanager
+def stop_on_signals(on_stop: Callable[[], None]) -> Iterator[Event]:
+    """An event that SIGINT and SIGTERM set; a second signal ends the process at once.
+
+    Every write is safe to be cut off, so ending at once loses nothing.
+    """
+    stop = Event()
+
+    def handle(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        on_stop()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stage_status(report: StageReport, now: float) -> StageStatus:
+    seconds = now - report.started if report.state == "running" else report.seconds
+    return StageStatus(report.name, report.state, report.detail, seconds)

@@ -1,0 +1,241 @@
+"""The whole business on one machine: Spark, PostgreSQL and the stages that use them.
+
+Contract: DESIGN sections 1 and 9, column "local".
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from caspers_lib.agents.streams import (
+    run_complaint_stream,
+    run_refund_stream,
+    run_response_stream,
+)
+from caspers_lib.agents.tables import ensure_tables
+from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.errors import EngineError, PostgresError
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
+from caspers_lib.lakebase.change_feed import sync_once
+from caspers_lib.lakebase.server import EmbeddedPostgres
+from caspers_lib.medallion.registration import register_pipeline
+from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.engine import Replay, Tick
+from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.replay.state import StateStore
+from caspers_lib.runtime.catalog import quote_name, register_tables
+from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.pipeline import run_update
+from caspers_lib.runtime.spark import start_session, stop_session
+from caspers_lib.runtime.stages import Report, Stage
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["DIMENSIONS", "LocalBusiness"]
+
+DIMENSIONS = ("brands", "locations", "menus", "categories", "items", "brand_locations")
+_COMPLAINT_SEED = 42
+_HEARTBEAT_EVENTS = 100_000
+
+
+@dataclass
+class LocalBusiness:
+    """Everything that runs in one process on one ROOT.
+
+    Args:
+        root: where all state lies; this process owns it.
+        dataset: the events file to replay; None is the generated one.
+        speed: a speed that was asked for; None keeps what the replay has.
+        now: the wall clock, UTC epoch seconds.
+        domain: the business.
+    """
+
+    root: LocalRoot
+    dataset: Path | None = None
+    speed: float | None = None
+    now: Callable[[], float] = time.time
+    domain: Domain = GHOST_KITCHEN
+    postgres: EmbeddedPostgres = field(init=False)
+    _spark: "SparkSession | None" = None
+    _dsns: dict[str, str] = field(default_factory=dict)
+    _ticking: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        """Prepare the server's launcher; nothing starts yet."""
+        self.postgres = EmbeddedPostgres(self.root.postgres)
+
+    @property
+    def dataset_file(self) -> Path:
+        """The events file that is replayed."""
+        return self.dataset or self.root.dataset_file
+
+    def start_up(self) -> tuple[Stage, ...]:
+        """Stages of the first round: servers beside the data, then `round`."""
+        return (
+            Stage("Local_Postgres", self._start_postgres),
+            Stage("Canonical_Data", self._canonical_data),
+            Stage("Local_Spark", self._start_spark),
+            Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark")),
+            *self._downstream(("Canonical_Data", "Local_Spark"), ("Local_Postgres",)),
+        )
+
+    def round(self) -> tuple[Stage, ...]:
+        """Stages that take what is new through every table, once."""
+        return self._downstream((), ())
+
+    def _downstream(self, data: tuple[str, ...], postgres: tuple[str, ...]) -> tuple[Stage, ...]:
+        pipeline = "Spark_Declarative_Pipeline"
+        refunds, complaints = "Refund_Recommender_Stream", "Complaint_Generator_Stream"
+        responses = "Complaint_Agent_Stream"
+        return (
+            Stage(pipeline, self._pipeline, data),
+            Stage(refunds, self._refunds, (pipeline,)),
+            Stage(complaints, self._complaints, (pipeline,)),
+            Stage(responses, self._responses, (complaints,)),
+            Stage("Lakebase_Reverse_ETL", self._sync(REFUNDS), (refunds, *postgres)),
+            Stage("Complaint_Lakebase", self._sync(COMPLAINTS), (responses, *postgres)),
+        )
+
+    def stop(self) -> None:
+        """Stop Spark and PostgreSQL, in this order."""
+        try:
+            if self._spark is not None:
+                stop_session(self._spark)
+                self._spark = None
+        finally:
+            self._dsns.clear()
+            self.postgres.stop()
+
+    def dsn(self, spec: SyncSpec) -> str | None:
+        """Connection string of the target's database; None until its server runs."""
+        return self._dsns.get(spec.name)
+
+    def replay(self) -> Replay:
+        """The replay of the dataset into the volume.
+
+        Raises:
+            DatasetError: the dataset is missing or not fitting.
+        """
+        store = StateStore(self.root.replay_state)
+        first = store.load() is None
+        return Replay(
+            dataset=EventsFile.open(self.dataset_file, self.domain),
+            events=self.root.events,
+            store=store,
+            start_day=self.root.settings.start_day,
+            speed=self.root.settings.speed_multiplier if first else self.speed,
+            domain=self.domain,
+        )
+
+    def tick(self, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
+        """Write the events between the watermark and now."""
+        with self._ticking:
+            return self.replay().tick(self.now(), on_events)
+
+    def _start_postgres(self, report: Report) -> str:
+        report("starting the server")
+        self.postgres.start()
+        for spec in (REFUNDS, COMPLAINTS):
+            self.postgres.ensure_database(spec.database)
+            self._dsns[spec.name] = self.postgres.dsn(spec.database)
+        return f"running ({self.postgres.origin})"
+
+    def _start_spark(self, report: Report) -> str:
+        report("starting the JVM")
+        self._spark = start_session(
+            self.root.warehouse, log=self.root.spark_log, work=self.root.run
+        )
+        report("naming the tables")
+        register_tables(self._spark, self.root.warehouse)
+        ensure_tables(self._spark)
+        return "running"
+
+    @property
+    def spark(self) -> "SparkSession":
+        """The session; its stage comes before every stage that uses it."""
+        if self._spark is None:
+            raise EngineError("Spark has not been started", hint="run the start-up stages first")
+        return self._spark
+
+    def _canonical_data(self, report: Report) -> str:
+        if self.dataset is None and not self.root.dataset_file.exists():
+            generate_dataset(
+                self.root.dataset, progress=lambda done: report(f"making the dataset, {done:.0%}")
+            )
+        written = 0
+
+        def on_events(count: int) -> None:
+            nonlocal written
+            written += count
+            if written % _HEARTBEAT_EVENTS < count:
+                report(f"{written:,} events written")
+
+        tick = self.tick(on_events)
+        return f"{tick.events:,} events written"
+
+    def _dimensions(self, report: Report) -> str:
+        folder = self.dataset_file.parent
+        schema = quote_name(self.root.settings.simulator_schema)
+        made = 0
+        for name in DIMENSIONS:
+            file = folder / f"{name}.parquet"
+            table = f"{schema}.{quote_name(name)}"
+            if not file.is_file() or self.spark.catalog.tableExists(table):
+                continue
+            report(name)
+            self.spark.read.parquet(str(file)).write.saveAsTable(table)
+            made += 1
+        return f"{made} tables written"
+
+    def _pipeline(self, report: Report) -> str:
+        events = str(self.root.events)
+        run_update(
+            self.spark,
+            lambda spark: register_pipeline(spark, events=events, domain=self.domain),
+            storage=_uri(self.root.pipeline_storage),
+            database="lakeflow",
+            on_event=report,
+        )
+        return "bronze, silver and gold are up to date"
+
+    def _refunds(self, _report: Report) -> str:
+        checkpoint = self.root.checkpoint("recommender", "refunds")
+        run_refund_stream(self.spark, _uri(checkpoint), domain=self.domain)
+        return "every delivered order has a recommendation"
+
+    def _complaints(self, _report: Report) -> str:
+        run_complaint_stream(
+            self.spark,
+            _uri(self.root.checkpoint("complaints", "complaints")),
+            self.root.settings.complaint_rate,
+            _COMPLAINT_SEED,
+            domain=self.domain,
+        )
+        return "complaints written"
+
+    def _responses(self, _report: Report) -> str:
+        checkpoint = self.root.checkpoint("complaints", "responses")
+        run_response_stream(self.spark, _uri(checkpoint), domain=self.domain)
+        return "every complaint is answered"
+
+    def _sync(self, spec: SyncSpec) -> Callable[[Report], str]:
+        def work(_report: Report) -> str:
+            dsn = self.dsn(spec)
+            if dsn is None:
+                raise PostgresError("PostgreSQL has not been started", hint="start it first")
+            schema = spec.source.partition(".")[0]
+            checkpoint = self.root.checkpoint(schema, f"sync_{spec.name}")
+            result = sync_once(self.spark, spec, dsn, _uri(checkpoint))
+            refused = f", {result.refused:,} refused" if result.refused else ""
+            return f"{result.written:,} rows written to Postgres{refused}"
+
+        return work
+
+
+def _uri(path: Path) -> str:
+    """The path as Hadoop reads it: with its scheme, and without percent signs for spaces."""
+    return f"file://{path}"

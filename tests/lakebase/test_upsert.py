@@ -1,0 +1,360 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from caspers_lib.errors import PostgresError, SyncError
+from caspers_lib.lakebase.sync_spec import REFUNDS, SyncColumn
+from caspers_lib.lakebase.target import (
+    SyncResult,
+    count_rows,
+    prepare_target,
+    read_position,
+)
+from caspers_lib.lakebase.upsert import apply_changes
+
+Changes = Callable[..., pa.Table]
+Rows = Callable[[str], dict[str, Any]]
+
+HOSTILE = (
+    'it\'s "quoted"',
+    "line\nbreak\r\n\ttab",
+    "<script>alert(1)</script>",
+    "'; DROP TABLE recommender.pg_recommendations; --",
+    "\\N",
+    "\\.",
+    "",
+    "%s {target} $1",
+    "ключ 🍜",
+    '","',
+)
+
+
+@pytest.fixture
+def target(database: str) -> str:
+    prepare_target(database, REFUNDS, "source-1")
+    return database
+
+
+def fetch(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def dead_letters(dsn: str) -> list[tuple[int, dict[str, Any], str]]:
+    query = f"SELECT commit_version, raw, reason FROM {REFUNDS.dead_letters} ORDER BY 1, 2"
+    return [(version, json.loads(raw), reason) for version, raw, reason in fetch(dsn, query)]
+
+
+def version_applied(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        position = read_position(connection, REFUNDS)
+    assert position is not None
+    return position.commit_version
+
+
+def test_rows_arrive_with_their_types(target: str, refund_changes: Changes) -> None:
+    result = apply_changes(
+        target, REFUNDS, refund_changes(("a", 7, '{"refund_usd": 1.5}')), batch_id=0
+    )
+    assert result == SyncResult(rows_in=1, written=1)
+    query = (
+        "SELECT order_id, extract(epoch FROM ts)::text, (agent_response->>'refund_usd')::numeric, "
+        f"pg_typeof(ts)::text, pg_typeof(agent_response)::text FROM {REFUNDS.target}"
+    )
+    assert fetch(target, query) == [("a", "0.000007", 1.5, "timestamp with time zone", "jsonb")]
+
+
+def test_rows_that_do_not_change_are_not_written(target: str, refund_changes: Changes) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "[1]"), ("b", 1, "[1]")), batch_id=0)
+    query = f"SELECT order_id, xmin::text FROM {REFUNDS.target} ORDER BY 1"
+    before = fetch(target, query)
+    changes = refund_changes(("a", 1, "[1]"), ("b", 1, "[2]"))
+    result = apply_changes(target, REFUNDS, changes, batch_id=1)
+    after = fetch(target, query)
+    assert result == SyncResult(rows_in=2, written=1, unchanged=1)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_deleted_rows_go(target: str, refund_changes: Changes, refund_rows: Rows) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1"), ("b", 1, "1")), batch_id=0)
+    changes = refund_changes(("a", 2, None), ("never there", 2, None))
+    result = apply_changes(target, REFUNDS, changes, batch_id=1)
+    assert result == SyncResult(rows_in=2, deleted=1, unchanged=1)
+    assert refund_rows(target) == {"b": 1}
+
+
+def test_the_newest_change_of_a_key_counts_whatever_the_order(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    changes = refund_changes(("a", 3, "3"), ("a", 1, "1"), ("b", 2, None), ("b", 1, "1"))
+    result = apply_changes(target, REFUNDS, changes, batch_id=0)
+    assert refund_rows(target) == {"a": 3}
+    assert result == SyncResult(rows_in=4, written=1, unchanged=1)
+
+
+def test_in_one_commit_an_insertion_follows_a_deletion(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1")), batch_id=0)
+    changes = refund_changes(("a", 2, "2"), ("a", 2, None))
+    apply_changes(target, REFUNDS, changes, batch_id=1)
+    assert refund_rows(target) == {"a": 2}
+
+
+def test_hostile_text_survives_as_data(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    wanted = {f"{text}#{n}": text for n, text in enumerate(HOSTILE)} | {"": ""}
+    changes = refund_changes(*((key, 1, json.dumps(value)) for key, value in wanted.items()))
+    apply_changes(target, REFUNDS, changes, batch_id=0)
+    assert refund_rows(target) == wanted
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        ("{not json", "invalid input syntax for type json"),
+        ("", "invalid input syntax for type json"),
+        ('{"a": "\\u0000"}', "unsupported Unicode escape sequence"),
+        ('{"a": "\0"}', "agent_response holds a NUL character"),
+        ("[" * 100_000, "stack depth limit exceeded"),
+        ("1e999999", "value overflows numeric format"),
+    ],
+)
+def test_a_refused_row_goes_aside_and_the_rest_goes_on(
+    target: str, refund_changes: Changes, refund_rows: Rows, poison: str, reason: str
+) -> None:
+    changes = refund_changes(("a", 5, "1"), ("bad", 5, poison), ("c", 6, "3"))
+    result = apply_changes(target, REFUNDS, changes, batch_id=0)
+    assert result == SyncResult(rows_in=3, written=2, refused=1)
+    assert refund_rows(target) == {"a": 1, "c": 3}
+    ((version, raw, why),) = dead_letters(target)
+    assert (version, raw["order_id"], raw["agent_response"]) == (5, "bad", poison)
+    assert why.startswith(reason)
+    assert version_applied(target) == 6
+
+
+def test_a_null_key_goes_aside(target: str, refund_changes: Changes, refund_rows: Rows) -> None:
+    apply_changes(target, REFUNDS, refund_changes((None, 1, "1"), ("b", 1, "1")), batch_id=0)
+    assert refund_rows(target) == {"b": 1}
+    ((_, raw, reason),) = dead_letters(target)
+    assert (raw["order_id"], reason) == (None, "order_id is null, and it is a key")
+
+
+def test_a_value_out_of_range_goes_aside(database: str) -> None:
+    spec = replace(
+        REFUNDS, columns=(SyncColumn("order_id", "text"), SyncColumn("usd", "numeric(4,2)"))
+    )
+    prepare_target(database, spec, "source")
+    changes = pa.table(
+        {
+            "order_id": ["a", "b", "c"],
+            "usd": pa.array([1.5, 1e6, None]),
+            "_change_type": ["insert"] * 3,
+            "_commit_version": [1, 1, 1],
+        }
+    )
+    result = apply_changes(database, spec, changes, batch_id=0)
+    assert result == SyncResult(rows_in=3, written=2, refused=1)
+    assert dead_letters(database)[0][2].startswith("numeric field overflow")
+
+
+def test_many_refused_rows_among_good_ones_are_all_found(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    changes = refund_changes(*((f"k{n}", 1, "{" if n % 7 == 0 else str(n)) for n in range(300)))
+    result = apply_changes(target, REFUNDS, changes, batch_id=0)
+    assert result.refused == len(dead_letters(target)) == 43
+    assert refund_rows(target) == {f"k{n}": n for n in range(300) if n % 7}
+
+
+def test_a_refused_row_is_in_the_dead_letters_once_however_often_it_comes(
+    target: str, refund_changes: Changes
+) -> None:
+    changes = refund_changes(("bad", 1, "{"), ("nul", 1, "\0"), ("ok", 1, "1"))
+    for batch_id in range(3):
+        apply_changes(target, REFUNDS, changes, batch_id=batch_id)
+    assert [raw["order_id"] for _, raw, _ in dead_letters(target)] == ["bad", "nul"]
+
+
+def test_an_older_value_stays_when_the_newest_is_refused(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1"), ("a", 2, "{")), batch_id=0)
+    assert refund_rows(target) == {"a": 1}
+
+
+def test_a_row_that_was_refused_can_still_be_deleted(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "{")), batch_id=0)
+    changes = refund_changes(("a", 2, "{")).set_column(4, "_change_type", pa.array(["delete"]))
+    result = apply_changes(target, REFUNDS, changes, batch_id=1)
+    assert result == SyncResult(rows_in=1, unchanged=1)
+    assert refund_rows(target) == {}
+
+
+def test_a_batch_that_comes_again_changes_nothing(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    first = refund_changes(("a", 1, "1"), ("b", 2, "2"))
+    apply_changes(target, REFUNDS, first, batch_id=0)
+    apply_changes(target, REFUNDS, refund_changes(("a", 3, "3"), ("b", 4, None)), batch_id=1)
+    result = apply_changes(target, REFUNDS, first, batch_id=0)
+    assert result == SyncResult()
+    assert refund_rows(target) == {"a": 3}
+    assert version_applied(target) == 4
+
+
+def test_an_empty_batch_is_no_change(target: str, refund_changes: Changes) -> None:
+    assert apply_changes(target, REFUNDS, refund_changes(), batch_id=0) == SyncResult()
+    assert version_applied(target) == -1
+
+
+def test_a_failure_in_the_middle_leaves_neither_rows_nor_position(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1")), batch_id=0)
+    with psycopg.connect(target) as connection:
+        connection.execute(
+            f"ALTER TABLE {REFUNDS.positions} ADD CONSTRAINT fails CHECK (commit_version < 2)"
+        )
+    changes = refund_changes(("b", 2, "2"), ("bad", 2, "{"))
+    with pytest.raises(SyncError, match="Batch 1 of refunds can't be applied") as caught:
+        apply_changes(target, REFUNDS, changes, batch_id=1)
+    assert isinstance(caught.value.__cause__, psycopg.Error)
+    assert refund_rows(target) == {"a": 1}
+    assert dead_letters(target) == []
+    assert version_applied(target) == 1
+
+
+def test_rows_are_on_disk_before_the_stream_forgets_them(
+    target: str, refund_changes: Changes
+) -> None:
+    with psycopg.connect(target) as connection:
+        connection.execute(
+            "CREATE TABLE seen (setting text); "
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); "
+            "RETURN NULL; END $$; "
+            f"CREATE TRIGGER noting AFTER INSERT ON {REFUNDS.target} EXECUTE FUNCTION note()"
+        )
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1")), batch_id=0)
+    assert fetch(target, "SELECT setting FROM seen") == [("on",)]
+
+
+def test_a_target_that_was_not_prepared_is_refused(target: str, refund_changes: Changes) -> None:
+    other = replace(REFUNDS, name="other")
+    with pytest.raises(SyncError, match="has no position for other"):
+        apply_changes(target, other, refund_changes(("a", 1, "1")), batch_id=0)
+
+
+def test_names_with_quotes_dots_and_percent_signs_work(
+    database: str, refund_changes: Changes
+) -> None:
+    spec = replace(REFUNDS, schema='sch"ema %s', table="ta.ble {x}")
+    prepare_target(database, spec, "source")
+    apply_changes(database, spec, refund_changes(("a", 1, "1"), ("b", 1, "{")), batch_id=0)
+    assert count_rows(database, spec) == 1
+
+
+def test_preparing_again_keeps_everything(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    first = prepare_target(target, REFUNDS, "source-1")
+    apply_changes(target, REFUNDS, refund_changes(("a", 1, "1")), batch_id=4)
+    again = prepare_target(target, REFUNDS, "source-1")
+    assert again.generation == first.generation
+    assert (again.commit_version, again.batch_id) == (1, 4)
+    assert again.totals == SyncResult(rows_in=1, written=1)
+    assert refund_rows(target) == {"a": 1}
+
+
+def test_a_source_made_anew_starts_the_target_anew(
+    target: str, refund_changes: Changes, refund_rows: Rows
+) -> None:
+    first = prepare_target(target, REFUNDS, "source-1")
+    apply_changes(target, REFUNDS, refund_changes(("old", 9, "1"), ("bad", 9, "{")), batch_id=0)
+    anew = prepare_target(target, REFUNDS, "source-2")
+    assert anew.generation != first.generation
+    assert anew.commit_version == -1
+    assert dead_letters(target) == []
+    apply_changes(target, REFUNDS, refund_changes(("new", 0, "1")), batch_id=0)
+    assert refund_rows(target) == {"new": 1}
+
+
+def test_rows_are_counted_and_none_where_there_is_no_table_yet(
+    database: str, refund_changes: Changes
+) -> None:
+    assert count_rows(database, REFUNDS) is None
+    prepare_target(database, REFUNDS, "source")
+    assert count_rows(database, REFUNDS) == 0
+    apply_changes(database, REFUNDS, refund_changes(("a", 1, "1"), ("b", 1, "1")), batch_id=0)
+    assert count_rows(database, REFUNDS) == 2
+
+
+def test_there_are_no_rows_where_there_is_no_database_yet(server: Any) -> None:
+    assert count_rows(server.dsn("not made"), REFUNDS) is None
+
+
+def test_a_server_that_cannot_be_reached_is_an_error_with_a_hint() -> None:
+    with pytest.raises(PostgresError, match="can't be reached") as caught:
+        count_rows("postgresql://user:secret@/db?host=/nonexistent", REFUNDS)
+    assert caught.value.hint
+    assert "secret" not in caught.value.message
+
+
+KEYS = ("a", "b", "c'", 'd"\n')
+VALUES = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(HOSTILE))
+COMMITS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), max_size=8)
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    """A history of commits (key -> value, None = delete) and the batches that deliver it.
+
+    Batches go on where the last one ended, with any of them delivered again from any earlier
+    commit on, as after a crash or a lost checkpoint.
+    """
+    commits = draw(COMMITS)
+    batches = []
+    done = 0
+    while done < len(commits):
+        start = draw(st.integers(0, done))
+        done = draw(st.integers(done, len(commits)))
+        batches.append((start, done))
+    return commits, batches
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(deliveries())
+def test_any_delivery_of_any_history_leaves_the_target_equal_to_the_source(
+    emptied: Callable[[], str],
+    refund_changes: Changes,
+    refund_rows: Rows,
+    delivery: tuple[list[dict[str, Any]], list[tuple[int, int]]],
+) -> None:
+    commits, batches = delivery
+    dsn = emptied()
+    prepare_target(dsn, REFUNDS, "source")
+    for batch_id, (start, end) in enumerate(batches):
+        changes = [
+            (key, version, None if value is None else json.dumps(value))
+            for version in range(start, end)
+            for key, value in commits[version].items()
+        ]
+        apply_changes(dsn, REFUNDS, refund_changes(*changes), batch_id=batch_id)
+    model: dict[str, Any] = {}
+    for commit in commits:
+        model.update(commit)
+    assert refund_rows(dsn) == {key: value for key, value in model.items() if value is not None}
