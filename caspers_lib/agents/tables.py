@@ -1,0 +1,140 @@
+"""The agents' Delta tables: names, columns, comments.
+
+Contract: DESIGN section 7. The schemas (databases) exist already; whoever starts the session made
+them.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caspers_lib.domain import GHOST_KITCHEN, Column
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = [
+    "AGENT_TABLES",
+    "COMPLAINT_RESPONSES",
+    "RAW_COMPLAINTS",
+    "REFUND_RECOMMENDATIONS",
+    "AgentTables",
+    "TableSpec",
+    "create_table_sql",
+    "ensure_tables",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table that an agent writes.
+
+    Args:
+        name: `schema.table`, or `catalog.schema.table`.
+        comment: what one row is.
+        columns: names, types and comments.
+        change_feed: whether Delta's change data feed is on.
+    """
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    change_feed: bool
+
+    @property
+    def key(self) -> str:
+        """The column that names a row."""
+        return self.columns[0].name
+
+
+_ORDER_ID = Column("order_id", "STRING", comment="the order, with -L<n> in loop n")
+_COMPLAINT_ID = Column("complaint_id", "STRING", comment="UUIDv5 of the order")
+_DELIVERED = Column("ts", "TIMESTAMP", comment="event time of the delivery")
+
+REFUND_RECOMMENDATIONS = TableSpec(
+    "recommender.refund_recommendations",
+    "One recommendation per delivered order",
+    (
+        _ORDER_ID,
+        _DELIVERED,
+        Column("order_ts", "TIMESTAMP", comment="event time of the creation"),
+        Column(
+            "agent_response", "STRING", comment="JSON: refund_usd, refund_class, reason, source"
+        ),
+    ),
+    change_feed=True,
+)
+
+RAW_COMPLAINTS = TableSpec(
+    "complaints.raw_complaints",
+    "One complaint per complaining order",
+    (
+        _COMPLAINT_ID,
+        _ORDER_ID,
+        _DELIVERED,
+        Column("complaint_category", "STRING", comment="what the customer complains about"),
+        Column("complaint_text", "STRING", comment="what the customer wrote"),
+        Column("generated_by", "STRING", comment="rules or a model"),
+    ),
+    change_feed=False,
+)
+
+COMPLAINT_RESPONSES = TableSpec(
+    "complaints.complaint_responses",
+    "One response per complaint",
+    (
+        _COMPLAINT_ID,
+        _ORDER_ID,
+        _DELIVERED,
+        Column("agent_response", "STRING", comment="JSON: decision, amount or priority, why"),
+    ),
+    change_feed=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTables:
+    """The tables that the streams read and write.
+
+    Args:
+        events: the bronze table.
+        lines: the silver table of line items.
+        recommendations: the refund recommender's answers.
+        complaints: what customers wrote.
+        responses: the complaint agent's answers.
+    """
+
+    events: str = f"lakeflow.{GHOST_KITCHEN.bronze}"
+    lines: str = f"lakeflow.{GHOST_KITCHEN.line_items.table}"
+    recommendations: TableSpec = REFUND_RECOMMENDATIONS
+    complaints: TableSpec = RAW_COMPLAINTS
+    responses: TableSpec = COMPLAINT_RESPONSES
+
+
+AGENT_TABLES = AgentTables()
+"""The tables of the default domain, under their contracted names."""
+
+
+def create_table_sql(spec: TableSpec) -> str:
+    """The statement that creates the table unless it exists; runs on Spark and on Databricks."""
+    columns = ", ".join(f"{c.name} {c.type} COMMENT {_quoted(c.comment)}" for c in spec.columns)
+    feed = "TBLPROPERTIES (delta.enableChangeDataFeed = true)" if spec.change_feed else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {spec.name} ({columns})"
+        f" USING delta COMMENT {_quoted(spec.comment)} {feed}"
+    ).strip()
+
+
+def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
+    """Create those of the agents' tables that don't exist.
+
+    Args:
+        spark: the session; the schemas exist in it.
+        tables: the tables' names.
+    """
+    for spec in (tables.recommendations, tables.complaints, tables.responses):
+        spark.sql(create_table_sql(spec))
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,46 @@
+import re
+from decimal import Decimal
+from string import Formatter
+
+import pytest
+
+from caspers_lib.agents.complaint_texts import COMPLAINT_SHAPES
+from caspers_lib.agents.contracts import CATEGORY_WEIGHTS
+from caspers_lib.agents.triage_policy import OUTCOMES, TriagePolicy
+
+
+def test_each_outcome_either_credits_or_escalates() -> None:
+    for outcome in OUTCOMES.values():
+        assert (outcome.confidence is None) != (outcome.priority is None)
+
+
+def test_each_generated_category_has_shapes_with_known_places() -> None:
+    assert set(COMPLAINT_SHAPES) == set(CATEGORY_WEIGHTS)
+    for shapes in COMPLAINT_SHAPES.values():
+        assert len(set(shapes)) == len(shapes) == 6
+        for shape in shapes:
+            assert {p for _, p, _, _ in Formatter().parse(shape) if p} <= {"item", "wait"}
+
+
+@pytest.mark.parametrize(
+    ("text", "urgent"),
+    [
+        ("my daughter is allergic to nuts", True),
+        ("i felt sick afterwards", True),
+        ("there was a piece of glass in the soup", True),
+        ("the glass noodles were cold", False),
+        ("still waiting, what a chilly evening", False),
+        ("it was cold", False),
+    ],
+)
+def test_illness_allergy_and_foreign_objects_are_urgent(text: str, urgent: bool) -> None:
+    assert bool(re.search(TriagePolicy().urgent_pattern, text)) is urgent
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [{"late_share": Decimal("0.5")}, {"quality_share": Decimal("1.1")}, {"min_orders": 0}],
+)
+def test_a_policy_with_a_figure_outside_its_range_is_refused(figures: dict[str, Decimal]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        TriagePolicy(**figures)  # type: ignore[arg-type]

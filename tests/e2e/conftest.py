@@ -1,0 +1,74 @@
+"""The command line as a user runs it: a process of its own, on a small dataset."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from caspers_lib.replay.generator import generate_dataset
+
+CASPERS = Path(sys.executable).parent / "caspers"
+_LIMIT_SECONDS = 300
+
+RunCaspers = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days, about 120 orders."""
+    return generate_dataset(tmp_path_factory.mktemp("dataset"), days=3, scale=0.05)
+
+
+@pytest.fixture(scope="session")
+def caspers() -> RunCaspers:
+    """Run `caspers` with the given words and wait for its end."""
+
+    def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(CASPERS), *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_SECONDS,
+            env={**os.environ, **(env or {})},
+            check=False,
+        )
+
+    return run
+
+
+def status_of(caspers: RunCaspers, root: Path) -> dict[str, Any]:
+    """The document of `caspers status --json`."""
+    answer = caspers("status", "--root", root, "--json")
+    assert answer.returncode == 0, answer.stderr
+    document: dict[str, Any] = json.loads(answer.stdout)
+    return document
+
+
+def assert_consistent(status: dict[str, Any]) -> dict[str, int]:
+    """Every number of the summary agrees with every other; returns events, orders and so on."""
+    events = f"read_json('{status['events']['path']}/*.json', format='newline_delimited')"
+    counted = duckdb.execute(
+        f"""SELECT count(*), count(DISTINCT event_id),
+          count(DISTINCT order_id) FILTER (event_type = 'order_created'),
+          count(DISTINCT order_id) FILTER (event_type = 'delivered') FROM {events}"""
+    ).fetchall()
+    total, distinct, orders, delivered = counted[0]
+    rows = {name: place["rows"] for name, place in status["tables"].items()}
+    assert total == distinct == status["events"]["rows"] == rows["lakeflow.all_events"]
+    assert orders == rows["lakeflow.gold_order_header"]
+    assert delivered == rows["recommender.refund_recommendations"]
+    assert delivered == status["postgres"]["refunds"]["rows"]
+    assert rows["complaints.raw_complaints"] == rows["complaints.complaint_responses"]
+    assert rows["complaints.raw_complaints"] == status["postgres"]["complaints"]["rows"]
+    return {
+        "events": total,
+        "orders": orders,
+        "delivered": delivered,
+        "complaints": rows["complaints.raw_complaints"],
+    }
