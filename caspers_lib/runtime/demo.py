@@ -172,4 +172,4 @@ def stop_on_signals(on_stop: Callable[[], None]) -> Iterator[Event]:
 
 def _stage_status(report: StageReport, now: float) -> StageStatus:
     seconds = now - report.started if report.state == "running" else report.seconds
-    return StageStatus(report.name, report.state, report.detail, seconds)
+    return StageStatus(report.name.replace("_", " "), report.state, report.detail, seconds)
