@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caspers_lib.domain import GHOST_KITCHEN, Column
+from caspers_lib.spark_sql import quote_text
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -116,11 +117,11 @@ AGENT_TABLES = AgentTables()
 
 def create_table_sql(spec: TableSpec) -> str:
     """The statement that creates the table unless it exists; runs on Spark and on Databricks."""
-    columns = ", ".join(f"{c.name} {c.type} COMMENT {_quoted(c.comment)}" for c in spec.columns)
+    columns = ", ".join(f"{c.name} {c.type} COMMENT {quote_text(c.comment)}" for c in spec.columns)
     feed = "TBLPROPERTIES (delta.enableChangeDataFeed = true)" if spec.change_feed else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {spec.name} ({columns})"
-        f" USING delta COMMENT {_quoted(spec.comment)} {feed}"
+        f" USING delta COMMENT {quote_text(spec.comment)} {feed}"
     ).strip()
 
 
@@ -133,8 +134,3 @@ def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> 
     """
     for spec in (tables.recommendations, tables.complaints, tables.responses):
         spark.sql(create_table_sql(spec))
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -13,6 +13,7 @@ from caspers_lib.lakebase.staging import CHANGE_TYPE, COMMIT_VERSION
 from caspers_lib.lakebase.sync_spec import SyncSpec
 from caspers_lib.lakebase.target import SyncResult, prepare_target, read_position
 from caspers_lib.lakebase.upsert import apply_changes
+from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -66,7 +67,7 @@ def sync_once(spark: "SparkSession", spec: SyncSpec, dsn: str, checkpoint: str) 
 
 
 def _apply_batch(batch: "DataFrame", batch_id: int, *, spec: SyncSpec, dsn: str) -> None:
-    columns = [f"`{name.replace('`', '``')}`" for name in spec.column_names]
+    columns = [quote_name(name) for name in spec.column_names]
     changes = batch.where(f"{CHANGE_TYPE} <> 'update_preimage'").select(
         *columns, CHANGE_TYPE, COMMIT_VERSION
     )
@@ -75,7 +76,7 @@ def _apply_batch(batch: "DataFrame", batch_id: int, *, spec: SyncSpec, dsn: str)
 
 def _source_id(spark: "SparkSession", spec: SyncSpec) -> str:
     """The Delta table's id, which a table of the same name made later does not share."""
-    name = ".".join(f"`{part.replace('`', '``')}`" for part in spec.source.split("."))
+    name = quote_name(*spec.source.split("."))
     try:
         detail: Any = spark.sql(f"DESCRIBE DETAIL {name}").select("id", "properties").collect()[0]
     except PySparkException as error:

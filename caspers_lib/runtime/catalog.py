@@ -4,25 +4,24 @@ The catalog forgets with its process; the folders stay. So each session begins b
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caspers_lib.errors import RootError
+from caspers_lib.spark_sql import quote_name, quote_text
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "quote_name", "register_tables"]
+__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "register_tables"]
 
 SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints")
 
 
-def quote_name(name: str) -> str:
-    """A Spark identifier, quoted."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def register_tables(spark: "SparkSession", warehouse: Path) -> None:
+def register_tables(
+    spark: "SparkSession", warehouse: Path, schemas: Sequence[str] = SCHEMAS
+) -> None:
     """Make every Delta folder of the warehouse a table of the session's catalog.
 
     A folder without a commit is what a killed process left of a table it had not yet created:
@@ -31,24 +30,27 @@ def register_tables(spark: "SparkSession", warehouse: Path) -> None:
     Args:
         spark: the session.
         warehouse: folder with one folder a schema.
+        schemas: the schemas, made where they are missing.
     """
-    for schema in SCHEMAS:
+    for schema in schemas:
         folder = warehouse / schema
         folder.mkdir(parents=True, exist_ok=True)
-        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)} LOCATION '{_literal(folder)}'")
+        spark.sql(
+            f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)} LOCATION {quote_text(str(folder))}"
+        )
         for table in sorted(p for p in folder.iterdir() if p.is_dir()):
             if not _has_commit(table):
                 shutil.rmtree(table)
                 continue
-            name = f"{quote_name(schema)}.{quote_name(table.name)}"
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION '{_literal(table)}'")
+            name, place = quote_name(schema, table.name), quote_text(str(table))
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {place}")
 
 
-def delta_tables(warehouse: Path) -> dict[str, Path]:
+def delta_tables(warehouse: Path, schemas: Sequence[str] = SCHEMAS) -> dict[str, Path]:
     """`schema.table` to folder, for every table with a commit, in the order of the schemas."""
     return {
         f"{schema}.{table.name}": table
-        for schema in SCHEMAS
+        for schema in schemas
         if (warehouse / schema).is_dir()
         for table in sorted((warehouse / schema).iterdir())
         if table.is_dir() and _has_commit(table)
@@ -78,7 +80,3 @@ def delta_rows(table: Path) -> int:
 
 def _has_commit(table: Path) -> bool:
     return any((table / "_delta_log").glob("*.json"))
-
-
-def _literal(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")

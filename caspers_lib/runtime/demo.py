@@ -120,8 +120,9 @@ class Demo:
     def _round(self, stages: Sequence[Stage], stopping: Callable[[], bool]) -> RoundResult:
         started = time.monotonic()
         run_stages(stages, self.progress, stopping=stopping)
-        warehouse = self.business.root.warehouse
-        self._tables = {name: delta_rows(path) for name, path in delta_tables(warehouse).items()}
+        root = self.business.root
+        tables = delta_tables(root.warehouse, root.schemas)
+        self._tables = {name: delta_rows(path) for name, path in tables.items()}
         return RoundResult(time.monotonic() - started, self._event_time(), dict(self._tables))
 
     def _event_time(self) -> datetime | None:

@@ -25,20 +25,21 @@ from caspers_lib.medallion.registration import register_pipeline
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
 from caspers_lib.replay.state import StateStore
-from caspers_lib.runtime.catalog import quote_name, register_tables
+from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.pipeline import run_update
 from caspers_lib.runtime.spark import start_session, stop_session
 from caspers_lib.runtime.stages import Report, Stage
+from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["DIMENSIONS", "LocalBusiness"]
+__all__ = ["LocalBusiness"]
 
-DIMENSIONS = ("brands", "locations", "menus", "categories", "items", "brand_locations")
 _COMPLAINT_SEED = 42
 _HEARTBEAT_EVENTS = 100_000
 
@@ -161,7 +162,7 @@ class LocalBusiness:
             self.root.warehouse, log=self.root.spark_log, work=self.root.run
         )
         report("naming the tables")
-        register_tables(self._spark, self.root.warehouse)
+        register_tables(self._spark, self.root.warehouse, self.root.schemas)
         ensure_tables(self._spark)
         return "running"
 
@@ -190,11 +191,10 @@ class LocalBusiness:
 
     def _dimensions(self, report: Report) -> str:
         folder = self.dataset_file.parent
-        schema = quote_name(self.root.settings.simulator_schema)
         made = 0
-        for name in DIMENSIONS:
+        for name in DIMENSION_SCHEMAS:
             file = folder / f"{name}.parquet"
-            table = f"{schema}.{quote_name(name)}"
+            table = quote_name(self.root.settings.simulator_schema, name)
             if not file.is_file() or self.spark.catalog.tableExists(table):
                 continue
             report(name)

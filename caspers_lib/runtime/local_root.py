@@ -63,6 +63,11 @@ class LocalRoot:
         return self.warehouse / schema / table
 
     @property
+    def schemas(self) -> tuple[str, ...]:
+        """The schemas of this deployment, upstream first."""
+        return (self.settings.simulator_schema, "lakeflow", "recommender", "complaints")
+
+    @property
     def dataset(self) -> Path:
         """Folder of the generated dataset."""
         return self.path / "dataset"
@@ -128,10 +133,7 @@ def owned(root: LocalRoot, owner: Owner) -> Iterator[None]:
         root.run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(_lock_file(root), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RootError(
-            f"ROOT {root.path} can't be written: {error.strerror}",
-            hint="choose another folder with --root",
-        ) from error
+        raise _unwritable(root, error) from error
     try:
         _lock(root, descriptor)
         write_owner(root, owner)
@@ -141,10 +143,17 @@ def owned(root: LocalRoot, owner: Owner) -> Iterator[None]:
 
 
 def write_owner(root: LocalRoot, owner: Owner) -> None:
-    """Say who owns ROOT; only the owner may."""
+    """Say who owns ROOT; only the owner may.
+
+    Raises:
+        RootError: ROOT can't be written.
+    """
     aside = _owner_file(root).with_suffix(".tmp")
-    aside.write_text(json.dumps(asdict(owner)) + "\n", encoding="utf-8")
-    aside.replace(_owner_file(root))
+    try:
+        aside.write_text(json.dumps(asdict(owner)) + "\n", encoding="utf-8")
+        aside.replace(_owner_file(root))
+    except OSError as error:
+        raise _unwritable(root, error) from error
 
 
 def read_owner(root: LocalRoot) -> tuple[Owner | None, bool]:
@@ -158,6 +167,13 @@ def read_owner(root: LocalRoot) -> tuple[Owner | None, bool]:
             f"{_owner_file(root)} is not an owner's record: {error}", hint="delete that file"
         ) from error
     return owner, _is_locked(root)
+
+
+def _unwritable(root: LocalRoot, error: OSError) -> RootError:
+    return RootError(
+        f"ROOT {root.path} can't be written: {error.strerror}",
+        hint="choose another folder with --root",
+    )
 
 
 def _is_locked(root: LocalRoot) -> bool:

@@ -108,7 +108,7 @@ def read_status(root: LocalRoot, now: float) -> DemoStatus:
         events=PathRows(str(root.events), count_events(root.events)),
         tables={
             name: PathRows(str(path), delta_rows(path))
-            for name, path in delta_tables(root.warehouse).items()
+            for name, path in delta_tables(root.warehouse, root.schemas).items()
         },
         replay=replay_status(StateStore(root.replay_state).load(), now, alive=alive),
         postgres=_postgres(root),
