@@ -54,11 +54,7 @@ class Clock:
         Raises:
             SettingsError: the speed is negative or not a number.
         """
-        if not (math.isfinite(speed) and speed >= 0):
-            raise SettingsError(
-                f"The replay's speed is {speed}; it must be a number of 0 or more",
-                hint="60 plays an hour in a minute, 0 pauses",
-            )
+        _refuse_bad_speed(speed)
         if speed == self.speed:
             return self
         newest = Segment(max(wall, self.segments[-1].wall), self.virtual_time(wall), speed)
@@ -73,10 +69,22 @@ def start_clock(wall: float, *, epoch: int, start_day: int, speed: float) -> Clo
         epoch: virtual second at which day 0 begins (E).
         start_day: dataset day that falls on the day of `wall`.
         speed: virtual seconds a wall-clock second.
+
+    Raises:
+        SettingsError: the speed is negative or not a number.
     """
+    _refuse_bad_speed(speed)
     return Clock((Segment(wall, epoch + start_day * DAY + wall % DAY, speed),))
 
 
 def event_shift(wall: float, *, epoch: int, start_day: int) -> int:
     """Seconds from virtual time to emitted time: midnight(s) - start_day days - epoch."""
     return int(wall // DAY) * DAY - start_day * DAY - epoch
+
+
+def _refuse_bad_speed(speed: float) -> None:
+    if not (math.isfinite(speed) and speed >= 0):
+        raise SettingsError(
+            f"The replay's speed is {speed}; it must be a number of 0 or more",
+            hint="60 plays an hour in a minute, 0 pauses",
+        )

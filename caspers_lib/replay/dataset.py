@@ -73,7 +73,8 @@ class EventsFile:
         begin at the UTC midnight before its first event and to loop as the domain says.
 
         Raises:
-            DatasetError: no file, not parquet, a column missing or of another kind, or no rows.
+            DatasetError: no file, not parquet, a column missing, there twice or of another kind, no
+                rows, a row without a time, or a loop of less than a day.
         """
         metadata = _read_metadata(path)
         _check_columns(path, metadata.schema.to_arrow_schema())
@@ -81,13 +82,20 @@ class EventsFile:
             raise DatasetError(f"The dataset {path} has no events", hint=_HINT)
         first, last, is_sorted = _time_range(path, metadata)
         extra = metadata.metadata or {}
+        cycle = _whole_number(path, extra, CYCLE_KEY, domain.cycle_seconds)
+        if cycle < _DAY:
+            raise DatasetError(
+                f"The metadata {CYCLE_KEY.decode()} of {path} is {cycle}; a loop must last a day "
+                f"({_DAY} s) or more",
+                hint=_HINT,
+            )
         return cls(
             path=path,
             rows=metadata.num_rows,
             first_ts=first,
             last_ts=last,
             epoch=_whole_number(path, extra, EPOCH_KEY, first - first % _DAY),
-            cycle_seconds=_whole_number(path, extra, CYCLE_KEY, domain.cycle_seconds),
+            cycle_seconds=cycle,
             is_sorted=is_sorted,
         )
 
@@ -126,6 +134,14 @@ def _check_columns(path: Path, found: pa.Schema) -> None:
             f"it has {', '.join(found.names)}",
             hint=_HINT,
         )
+    names = [name.lower() for name in found.names]
+    twice = [field.name for field in EVENTS_SCHEMA if names.count(field.name) > 1]
+    if twice:
+        raise DatasetError(
+            f"The dataset {path} has the column {', '.join(twice)} more than once, upper and "
+            "lower case being the same",
+            hint=_HINT,
+        )
     for field in EVENTS_SCHEMA:
         wanted, got = _kind(field.type), _kind(found.field(field.name).type)
         if wanted != got:
@@ -137,18 +153,22 @@ def _check_columns(path: Path, found: pa.Schema) -> None:
 
 def _time_range(path: Path, metadata: pq.FileMetaData) -> tuple[int, int, bool]:
     """First and last `ts_seconds`, and whether the file is sorted, from row-group statistics."""
-    index = metadata.schema.to_arrow_schema().get_field_index("ts_seconds")
+    # Row groups number the leaves; a nested column in front of it has several.
+    leaves = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    index = leaves.index("ts_seconds")
     ranges: list[tuple[int, int]] = []
-    declared = True
+    declared, nulls = True, 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if group.num_rows == 0:
             continue
         statistics = group.column(index).statistics
-        if statistics is None or not statistics.has_min_max:
+        if statistics is None or not (statistics.has_min_max and statistics.has_null_count):
             return (*_scan_time_range(path), False)
+        nulls += statistics.null_count
         ranges.append((statistics.min, statistics.max))
         declared = declared and _declares_sort_key(group, metadata.schema)
+    _refuse_null_times(path, nulls)
     in_order = all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
     return min(r[0] for r in ranges), max(r[1] for r in ranges), declared and in_order
 
@@ -159,12 +179,19 @@ def _declares_sort_key(group: pq.RowGroupMetaData, schema: pq.ParquetSchema) -> 
 
 
 def _scan_time_range(path: Path) -> tuple[int, int]:
-    seconds = pq.read_table(path, columns=["ts_seconds"]).column(0).combine_chunks()
-    values = seconds.drop_null()
-    if len(values) == 0:
-        raise DatasetError(f"The column ts_seconds of {path} has no values", hint=_HINT)
-    bounds = pc.min_max(values)
+    with pq.ParquetFile(path) as file:
+        seconds = file.read(columns=["ts_seconds"]).column("ts_seconds")
+    _refuse_null_times(path, seconds.null_count)
+    bounds = pc.min_max(seconds)
     return bounds["min"].as_py(), bounds["max"].as_py()
+
+
+def _refuse_null_times(path: Path, nulls: int) -> None:
+    """No window holds a row without a time: the replay would drop it silently."""
+    if nulls:
+        raise DatasetError(
+            f"The dataset {path} has rows with null ts_seconds in {nulls:,}", hint=_HINT
+        )
 
 
 def _whole_number(path: Path, extra: dict[bytes, bytes], key: bytes, default: int) -> int:

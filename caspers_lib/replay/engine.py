@@ -4,6 +4,7 @@ Contract: DESIGN section 5. The pending window is recorded before anything is wr
 a crash first finishes exactly that window under the same file names.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.mapping import event_lines_sql
 from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.volume_sink import write_event_files
-from caspers_lib.replay.window import LoopSlice, Window, loop_slices
+from caspers_lib.replay.window import LoopSlice, Window, loop_slices, seam_parts
 
 __all__ = ["Replay", "Tick", "event_batches"]
 
@@ -53,6 +54,7 @@ class Replay:
         speed: virtual seconds a wall-clock second on the first run; None later on keeps the
             speed the replay has.
         domain: the business.
+        scratch: folder for what does not fit into memory; None is the system's.
     """
 
     dataset: EventsFile
@@ -61,6 +63,7 @@ class Replay:
     start_day: int
     speed: float | None
     domain: Domain = GHOST_KITCHEN
+    scratch: Path | None = None
 
     def tick(self, now: float, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
         """Write every event between the watermark and `now`.
@@ -70,21 +73,40 @@ class Replay:
             on_events: called with the number of events of each written piece.
 
         Raises:
+            SettingsError: the speed or, on the first run, the start day is not allowed.
             ReplayStateError: the state can't be read or belongs to another dataset.
             DatasetError: the dataset holds a row that is no event.
         """
-        state = self.store.load()
+        stored = self.store.load()
         finished = 0
-        state = self._first_state(now) if state is None else self._steered(state, now)
+        state = self._state(stored, now)
         if state.pending is not None:
             finished, state = self._finish(state, on_events)
         window = Window(state.watermark, state.clock.virtual_time(now))
         if window.is_empty:
+            # A new speed counts from this moment on, even where it has played nothing yet.
+            if state != stored:
+                self.store.save(state)
             return Tick(finished, window, state)
         state = replace(state, pending=window)
         self.store.save(state)
         count, state = self._finish(state, on_events)
         return Tick(finished + count, window, state)
+
+    def next_window(self, now: float) -> Window:
+        """The window that a run at `now` would write; after a crash first the pending one.
+
+        Args:
+            now: wall clock, UTC epoch seconds.
+
+        Raises:
+            ReplayStateError, SettingsError: as `tick` would, before anything is written.
+        """
+        state = self._state(self.store.load(), now)
+        return state.pending or Window(state.watermark, state.clock.virtual_time(now))
+
+    def _state(self, stored: ReplayState | None, now: float) -> ReplayState:
+        return self._first_state(now) if stored is None else self._steered(stored, now)
 
     def _first_state(self, now: float) -> ReplayState:
         if not 0 <= self.start_day < self.dataset.cycle_days:
@@ -127,7 +149,9 @@ class Replay:
             self.domain.namespace, f"{state.simulation_start}|{window.after}|{window.until}"
         )
         count = write_event_files(
-            event_batches(self.dataset, window, state.shift_seconds, self.domain),
+            event_batches(
+                self.dataset, window, state.shift_seconds, self.domain, scratch=self.scratch
+            ),
             self.events,
             name=str(name),
             on_events=on_events,
@@ -138,7 +162,12 @@ class Replay:
 
 
 def event_batches(
-    dataset: EventsFile, window: Window, shift: int, domain: Domain = GHOST_KITCHEN
+    dataset: EventsFile,
+    window: Window,
+    shift: int,
+    domain: Domain = GHOST_KITCHEN,
+    *,
+    scratch: Path | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The events of `window` as record batches with one column, `line`, in time order.
 
@@ -147,24 +176,24 @@ def event_batches(
         window: virtual seconds.
         shift: seconds from virtual to emitted time.
         domain: the business.
+        scratch: folder for what does not fit into memory; None is the system's.
 
     Raises:
         DatasetError: a row has no order, location, sequence or time, or an unknown event type.
     """
-    slices = list(
-        loop_slices(
-            window,
-            cycle_seconds=dataset.cycle_seconds,
-            first_ts=dataset.first_ts,
-            last_ts=dataset.last_ts,
-        )
-    )
-    if slices:
-        yield from _run(dataset, slices, shift, domain)
+    loops = {
+        "cycle_seconds": dataset.cycle_seconds,
+        "first_ts": dataset.first_ts,
+        "last_ts": dataset.last_ts,
+    }
+    for part in seam_parts(window, **loops):
+        slices = list(loop_slices(part, **loops))
+        if slices:
+            yield from _run(dataset, slices, shift, domain, scratch)
 
 
 def _run(
-    dataset: EventsFile, slices: list[LoopSlice], shift: int, domain: Domain
+    dataset: EventsFile, slices: list[LoopSlice], shift: int, domain: Domain, scratch: Path | None
 ) -> Iterator[pa.RecordBatch]:
     import duckdb
 
@@ -176,10 +205,17 @@ def _run(
         shift=shift,
         is_sorted=dataset.is_sorted,
     )
-    with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT}) as connection:
+    # Without a folder of its own DuckDB spills into the current one.
+    with (
+        tempfile.TemporaryDirectory(prefix="caspers-replay-", dir=scratch) as spill,
+        duckdb.connect(
+            config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}
+        ) as connection,
+    ):
         try:
             yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
-        except duckdb.Error as error:
+        # Past the first batches Arrow hands DuckDB's errors on as its own.
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             first = str(error).strip().splitlines()[0]
             raise DatasetError(
                 f"The dataset {dataset.path} can't be replayed: {first}",

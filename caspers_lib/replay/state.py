@@ -4,6 +4,7 @@ Contract: DESIGN section 5. `_replay_state.json` rules; `_watermark` and `_sim_s
 seconds as text) are written after it for readers of the original system.
 """
 
+import itertools
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ STATE_FILE = "_replay_state.json"
 WATERMARK_FILE = "_watermark"
 SIM_START_FILE = "_sim_start"
 _VERSION = 1
+_FAR = 2**53  # seconds; beyond it a float skips some
 _HINT = "restore it from a copy, or begin anew with `caspers destroy`"
 
 
@@ -57,17 +59,18 @@ class ReplayState:
         """Parse a document.
 
         Raises:
-            ValueError, KeyError, TypeError: it isn't one.
+            ValueError, KeyError, TypeError, RecursionError: it isn't one.
         """
         fields: dict[str, Any] = json.loads(text)
         version = fields.pop("version")
         if version != _VERSION:
             raise ValueError(f"its version is {version}, this library reads {_VERSION}")
-        segments = tuple(Segment(**s) for s in fields.pop("segments"))
-        if not segments:
-            raise ValueError("it has no clock segments")
-        pending = fields.pop("pending")
-        return cls(**fields, clock=Clock(segments), pending=Window(**pending) if pending else None)
+        clock = Clock(tuple(Segment(**s) for s in fields.pop("segments")))
+        watermark, pending = fields.pop("watermark"), fields.pop("pending")
+        window = None if pending is None else Window(**pending)
+        state = cls(**fields, clock=clock, watermark=watermark, pending=window)
+        _refuse_contradictions(state)
+        return state
 
 
 class StateStore:
@@ -94,9 +97,10 @@ class StateStore:
             ) from error
         try:
             return ReplayState.from_json(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ReplayStateError(
-                f"The replay's state {path} is not a state document: {error}", hint=_HINT
+                f"The replay's state {path} is not a state document: {reason}", hint=_HINT
             ) from error
 
     def save(self, state: ReplayState) -> None:
@@ -114,6 +118,28 @@ class StateStore:
             raise ReplayStateError(
                 f"{self._folder} holds {' and '.join(orphans)} but not {path.name}", hint=_HINT
             )
+
+
+def _refuse_contradictions(state: ReplayState) -> None:
+    """Refuse what no run writes: played on, it would emit events again or leave some out."""
+    segments, watermark, pending = state.clock.segments, state.watermark, state.pending
+    wholes = [state.epoch, state.cycle_seconds, state.shift_seconds]
+    numbers = [*wholes, state.simulation_start]
+    numbers += [n for s in segments for n in (s.wall, s.virtual, s.speed)]
+    numbers += [] if watermark is None else [watermark]
+    numbers += [] if pending is None else [pending.until]
+    if not all(type(n) in (int, float) and abs(n) < _FAR for n in numbers):
+        raise ValueError("a time or a speed is no number of seconds")
+    if not all(type(n) is int for n in wholes):
+        raise ValueError("epoch, cycle_seconds and shift_seconds must be whole")
+    if not segments or any(a.wall > b.wall for a, b in itertools.pairwise(segments)):
+        raise ValueError("its clock has no segments in the order of their wall-clock time")
+    if min(s.speed for s in segments) < 0:
+        raise ValueError("a speed is negative")
+    if watermark is None and pending is None:
+        raise ValueError("it has neither a watermark nor a pending window")
+    if pending is not None and (pending.after != watermark or pending.is_empty):
+        raise ValueError("its pending window does not begin at its watermark")
 
 
 def write_atomically(path: Path, text: str) -> None:

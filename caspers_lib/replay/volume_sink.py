@@ -72,9 +72,11 @@ def _pieces(
 
 def _text_buffer(lines: pa.Array) -> memoryview:
     """The lines' bytes, one after another, as they lie in the array's own buffer."""
-    _, offsets, data = lines.cast(pa.large_string()).buffers()
+    text = lines.cast(pa.large_string())
+    _, offsets, data = text.buffers()
     ends = memoryview(offsets).cast("q")
-    return memoryview(data)[ends[lines.offset] : ends[lines.offset + len(lines)]]
+    # The cast of a slice may begin at an offset of its own.
+    return memoryview(data)[ends[text.offset] : ends[text.offset + len(text)]]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["LoopSlice", "Window", "loop_slices"]
+__all__ = ["LoopSlice", "Window", "loop_slices", "seam_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,27 @@ def loop_slices(
         last = min(last_ts, until - offset)
         if first <= last:
             yield LoopSlice(loop, first, last)
+
+
+def seam_parts(
+    window: Window, *, cycle_seconds: int, first_ts: int, last_ts: int
+) -> Iterator[Window]:
+    """`window` cut where a loop begins or ends, in order.
+
+    A part touches one loop, or holds the stretch in which one loop's tail and the next overlap:
+    however long the window is, only such a stretch has to be merged.
+
+    Args:
+        window: virtual seconds.
+        cycle_seconds: length of a loop.
+        first_ts: the dataset's first event (UTC epoch seconds).
+        last_ts: the dataset's last event; may lie past the cycle's end.
+    """
+    slices = loop_slices(window, cycle_seconds=cycle_seconds, first_ts=first_ts, last_ts=last_ts)
+    offsets = [part.loop * cycle_seconds for part in slices]
+    seams = {seam + offset for offset in offsets for seam in (first_ts - 1, last_ts)}
+    after = window.after
+    for until in (*sorted(s for s in seams if s < window.until), window.until):
+        if after is None or until > after:
+            yield Window(after, until)
+            after = until

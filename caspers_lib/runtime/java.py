@@ -8,12 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caspers_lib.errors import JavaError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 __all__ = ["MINIMUM_JAVA", "Java", "find_java", "java_version"]
 
@@ -31,6 +37,8 @@ for argument do
 done
 exec "{java}" "$@"
 """
+
+_PEM = re.compile(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +135,12 @@ def _trust_options(folder: Path) -> tuple[str, ...]:
     bundle = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     if not bundle or not Path(bundle).is_file():
         return ()
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
     password = "changeit"  # noqa: S105 - a trust store holds public certificates only
-    certificates = x509.load_pem_x509_certificates(Path(bundle).read_bytes())
+    certificates = _certificates(Path(bundle).read_bytes())
+    if not certificates:
+        return ()
     store = pkcs12.serialize_java_truststore(
         [pkcs12.PKCS12Certificate(c, str(i).encode()) for i, c in enumerate(certificates)],
         BestAvailableEncryption(password.encode()),
@@ -142,6 +151,23 @@ def _trust_options(folder: Path) -> tuple[str, ...]:
         f"-Djavax.net.ssl.trustStore={path}",
         f"-Djavax.net.ssl.trustStorePassword={password}",
     )
+
+
+def _certificates(bundle: bytes) -> "list[Certificate]":
+    """The bundle's certificates, less those that don't parse.
+
+    Machines' bundles hold some that break a rule of the standard; leaving one out only means that
+    it is not trusted, while an error here would keep Spark from starting.
+    """
+    from cryptography.x509 import load_pem_x509_certificate
+
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block in _PEM.findall(bundle):
+            with suppress(ValueError):
+                found.append(load_pem_x509_certificate(block))
+    return found
 
 
 def main() -> int:

@@ -141,6 +141,7 @@ class LocalBusiness:
             start_day=self.root.settings.start_day,
             speed=self.root.settings.speed_multiplier if first else self.speed,
             domain=self.domain,
+            scratch=self.root.run,
         )
 
     def tick(self, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
@@ -207,7 +208,7 @@ class LocalBusiness:
         run_update(
             self.spark,
             lambda spark: register_pipeline(spark, events=events, domain=self.domain),
-            storage=_uri(self.root.pipeline_storage),
+            storage=self.root.pipeline_storage,
             database="lakeflow",
             on_event=report,
         )
@@ -215,13 +216,13 @@ class LocalBusiness:
 
     def _refunds(self, _report: Report) -> str:
         checkpoint = self.root.checkpoint("recommender", "refunds")
-        run_refund_stream(self.spark, _uri(checkpoint), domain=self.domain)
+        run_refund_stream(self.spark, str(checkpoint), domain=self.domain)
         return "every delivered order has a recommendation"
 
     def _complaints(self, _report: Report) -> str:
         run_complaint_stream(
             self.spark,
-            _uri(self.root.checkpoint("complaints", "complaints")),
+            str(self.root.checkpoint("complaints", "complaints")),
             self.root.settings.complaint_rate,
             _COMPLAINT_SEED,
             domain=self.domain,
@@ -230,7 +231,7 @@ class LocalBusiness:
 
     def _responses(self, _report: Report) -> str:
         checkpoint = self.root.checkpoint("complaints", "responses")
-        run_response_stream(self.spark, _uri(checkpoint), domain=self.domain)
+        run_response_stream(self.spark, str(checkpoint), domain=self.domain)
         return "every complaint is answered"
 
     def _sync(self, spec: SyncSpec) -> Callable[[Report], str]:
@@ -240,13 +241,8 @@ class LocalBusiness:
                 raise PostgresError("PostgreSQL has not been started", hint="start it first")
             schema = spec.source.partition(".")[0]
             checkpoint = self.root.checkpoint(schema, f"sync_{spec.name}")
-            result = sync_once(self.spark, spec, dsn, _uri(checkpoint))
+            result = sync_once(self.spark, spec, dsn, str(checkpoint))
             refused = f", {result.refused:,} refused" if result.refused else ""
             return f"{result.written:,} rows written to Postgres{refused}"
 
         return work
-
-
-def _uri(path: Path) -> str:
-    """The path as Hadoop reads it: with its scheme, and without percent signs for spaces."""
-    return f"file://{path}"

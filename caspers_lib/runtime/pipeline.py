@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from caspers_lib.errors import PipelineError
 
@@ -17,7 +20,7 @@ def run_update(
     spark: "SparkSession",
     define: Callable[["SparkSession"], None],
     *,
-    storage: str,
+    storage: Path,
     database: str,
     full_refresh: bool = False,
     on_event: Callable[[str], None] = lambda _message: None,
@@ -41,7 +44,7 @@ def run_update(
     failure = ""
     try:
         graph = _define_graph(spark, define, database)
-        with _known_results_only(spark.client):
+        with _known_results_only(spark.client), _plain_uri(storage) as storage_uri:
             for result in start_run(
                 spark,
                 graph,
@@ -49,7 +52,7 @@ def run_update(
                 full_refresh_all=full_refresh,
                 refresh=[],
                 dry=False,
-                storage=storage,
+                storage=storage_uri,
             ):
                 if "pipeline_event_result" in result:
                     message = result["pipeline_event_result"].event.message
@@ -63,10 +66,14 @@ def run_update(
 def _flow_failure(message: str) -> str:
     """Which flow failed and why, in one line; empty where the engine reports something else.
 
-    Only these events name the flow: the exception often says no more than that some flow failed.
+    Only these events name the flow, and what caused what: the first line of each error that led
+    to the next begins with its class in brackets.
     """
     flow, found, reason = message.partition("\nError: ")
-    return f"{flow} {reason.strip().splitlines()[0]}" if found and reason.strip() else ""
+    lines = reason.strip().splitlines()
+    if not found or not lines:
+        return ""
+    return " ".join([flow, lines[0], *(line for line in lines[1:] if line.startswith("["))])
 
 
 def _define_graph(
@@ -90,6 +97,23 @@ def _define_graph(
     ):
         define(spark)
     return graph
+
+
+@contextmanager
+def _plain_uri(folder: Path) -> Iterator[str]:
+    """The folder under a name that the engine keeps.
+
+    Spark 4.2.0 percent-encodes the storage's path and then takes the encoded text for a path, so
+    that a blank in it makes a second folder. A link without such characters stands in for it.
+    """
+    if quote(str(folder)) == str(folder):
+        yield f"file://{folder}"
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="caspers-") as scratch:
+        link = Path(scratch) / "storage"
+        link.symlink_to(folder, target_is_directory=True)
+        yield f"file://{link}"
 
 
 @contextmanager

@@ -5,15 +5,31 @@ environment `CASPERS_*`, default.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from caspers_lib.errors import SettingsError
 
 __all__ = ["Settings", "load_settings"]
 
 _PREFIX = "CASPERS_"
+
+
+def _checked_name(value: str) -> str:
+    """Unity Catalog's rule for names, which also keeps a volume's folder under ROOT."""
+    if not re.fullmatch(r"[^/.\s\x00-\x1f\x7f]+", value):
+        raise PydanticCustomError(
+            "name",
+            "a name has at least one character and no slash, dot, space or control character",
+        )
+    return value
+
+
+_Name = Annotated[str, AfterValidator(_checked_name)]
 
 
 class Settings(BaseModel):
@@ -35,9 +51,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    catalog: str = Field("caspersdev", min_length=1)
-    simulator_schema: str = Field("simulator", min_length=1)
-    events_volume: str = Field("events", min_length=1)
+    catalog: _Name = "caspersdev"
+    simulator_schema: _Name = "simulator"
+    events_volume: _Name = "events"
     start_day: int = Field(70, ge=0)
     speed_multiplier: float = Field(60.0, gt=0, allow_inf_nan=False)
     schedule_minutes: int = Field(3, ge=1)

@@ -5,9 +5,10 @@ Traps and measurements behind the settings: docs/decisions/local-spark.md.
 
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DELTA_PACKAGE", "session_config", "start_session", "stop_session"]
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+_MASTER = "local[*]"
 
 # What Delta's dependencies share with Spark's own jars/ folder: not fetched, not shadowed.
 _SHIPPED_WITH_SPARK = (
@@ -64,11 +66,14 @@ def session_config(
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": " ".join(
-            (
-                "-Duser.timezone=UTC",
-                "-XX:+UseSerialGC",
-                "-XX:ReservedCodeCacheSize=256m",
-                *java_options,
+            map(
+                _quoted_option,
+                (
+                    "-Duser.timezone=UTC",
+                    "-XX:+UseSerialGC",
+                    "-XX:ReservedCodeCacheSize=256m",
+                    *java_options,
+                ),
             )
         ),
         "spark.connect.grpc.binding.address": "127.0.0.1",
@@ -107,8 +112,10 @@ def start_session(
     """
     java = find_java(work)
     port = _free_port()
-    settings = session_config(warehouse, port=port, java_options=java.options)
-    settings["spark.local.dir"] = str(work / "spark")
+    scratch = work / "spark"
+    options = (*java.options, f"-Djava.io.tmpdir={scratch}")
+    settings = session_config(warehouse, port=port, java_options=options)
+    settings["spark.local.dir"] = str(scratch)
     settings.update(config or {})
     _prepare_environment(java, work)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +123,10 @@ def start_session(
     from pyspark.errors import PySparkException
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
+    _keep_query_errors_off_the_terminal()
     try:
-        with _stderr_to(log):
-            ConnectSession._start_connect_server("local[*]", settings)
+        _launch_jvm(settings, log)
+        ConnectSession._start_connect_server(_MASTER, settings)
         # By this name alone the client takes the token without asking for TLS.
         session = ConnectSession.builder.remote(f"sc://localhost:{port}").create()
         return cast("SparkSession", session)
@@ -153,25 +161,42 @@ def _prepare_environment(java: Java, work: Path) -> None:
     os.environ["TZ"] = "UTC"
 
 
+def _quoted_option(option: str) -> str:
+    """A JVM option that Spark's launcher does not cut at spaces."""
+    return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Send file descriptor 2 to `log`; the JVM inherits it and writes there for life."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        os.dup2(target, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(target)
+def _launch_jvm(settings: Mapping[str, str], log: Path) -> None:
+    """Launch the JVM that pyspark will use, with all that it prints in `log`.
+
+    Left to itself, pyspark launches it with this process's own stdout and stderr.
+    """
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+
+    # The server reads it when it starts; a client on loopback sends the same one.
+    os.environ.setdefault("SPARK_CONNECT_AUTHENTICATE_TOKEN", str(uuid.uuid4()))
+    conf = SparkConf(loadDefaults=False)
+    conf.setAll([("spark.master", _MASTER), *settings.items()])
+    with log.open("wb") as output:
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        gateway = launch_gateway(conf, streams)  # type: ignore[no-untyped-call]
+    SparkContext._gateway = gateway
+    SparkContext._jvm = gateway.jvm
+
+
+def _keep_query_errors_off_the_terminal() -> None:
+    """pyspark prints each failed query as JSON with the JVM's trace; the exception has it too."""
+    from pyspark.logger import PySparkLogger
+
+    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True
 
 
 def _start_error(log: Path, error: Exception) -> EngineError:
