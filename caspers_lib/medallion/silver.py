@@ -22,7 +22,8 @@ def order_items(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFra
 
     Returns:
         order_id, line (from 1), location_id, order_ts, order_day, the item columns, and the
-        derived ones. An event without a readable array gives no row.
+        derived ones. An event without a readable array gives no row; a value that is no such
+        number, or doesn't fit its column, is null and stops nothing.
     """
     from pyspark.sql import functions as F
 
@@ -43,5 +44,5 @@ def order_items(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFra
         F.to_date("order_ts").alias("order_day"),
         *[F.col(f"element.{c.expression}").alias(c.name) for c in items.columns],
     )
-    derived = [F.expr(c.expression).cast(c.type).alias(c.name) for c in items.derived]
+    derived = [F.expr(c.expression).try_cast(c.type).alias(c.name) for c in items.derived]
     return lines.select("*", *derived)

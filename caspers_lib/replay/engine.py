@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid5
+from uuid import uuid4, uuid5
 
 import pyarrow as pa
 
@@ -205,13 +205,12 @@ def _run(
         shift=shift,
         is_sorted=dataset.is_sorted,
     )
-    # Without a folder of its own DuckDB spills into the current one.
-    with (
-        tempfile.TemporaryDirectory(prefix="caspers-replay-", dir=scratch) as spill,
-        duckdb.connect(
-            config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}
-        ) as connection,
-    ):
+    # Left to itself DuckDB spills into the current folder. It makes this one only when it has to,
+    # and removes it after.
+    spill = (scratch or Path(tempfile.gettempdir())) / f"caspers-replay-{uuid4()}"
+    with duckdb.connect(
+        config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}
+    ) as connection:
         try:
             yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         # Past the first batches Arrow hands DuckDB's errors on as its own.

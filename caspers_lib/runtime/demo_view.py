@@ -9,6 +9,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from caspers_lib.runtime.agreement import agreements
 from caspers_lib.runtime.demo import Demo, RoundResult, stop_on_signals
 from caspers_lib.runtime.stages import StageReport
 from caspers_lib.runtime.status import DemoStatus, read_status
@@ -41,13 +42,22 @@ def run_demo(demo: Demo, *, once: bool, console: Console) -> None:
             result = demo.first_round(stop.is_set)
         if stop.is_set():
             return
-        console.print(status_table(read_status(demo.business.root, time.time())))
+        _print_summary(demo, console)
         console.print(f"first round: {result.seconds:.0f} s", highlight=False)
         if once:
             return
         console.print(f"live at speed {_speed(demo):g}; Ctrl-C stops it", highlight=False)
         demo.progress.on_change = lambda _report: None
         demo.live(stop, _RoundLines(console, result).show)
+
+
+def _print_summary(demo: Demo, console: Console) -> None:
+    status = read_status(demo.business.root, time.time())
+    console.print(status_table(status))
+    for agreement in agreements(status, demo.business.domain):
+        mark, style = ("agree", "green") if agreement.holds else ("DIFFER", "red")
+        line = Text.assemble((f"{mark:>7} ", style), agreement.line())
+        console.print(line, soft_wrap=True)
 
 
 def status_table(status: DemoStatus) -> Table:
@@ -60,11 +70,12 @@ def status_table(status: DemoStatus) -> Table:
     rows.append(("events in files", status.events.rows, status.events.path))
     rows += [(name, place.rows, place.path) for name, place in status.tables.items()]
     rows += [
-        (f"Postgres {synced.table}", synced.rows, synced.dsn or "(server is down)")
+        (f"Postgres {synced.table}", synced.rows, "running" if synced.dsn else "server is down")
         for synced in status.postgres.values()
     ]
     for what, count, where in rows:
-        table.add_row(Text(what), "-" if count is None else f"{count:,}", Text(where))
+        short = where.removeprefix(f"{status.root}/")
+        table.add_row(Text(what), "-" if count is None else f"{count:,}", Text(short))
     replay = status.replay
     table.add_section()
     table.add_row("replay", "", Text(_replay_line(status)))

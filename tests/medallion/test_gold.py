@@ -1,0 +1,101 @@
+"""Gold tables of a handful of line items, against figures worked out by hand."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.medallion.gold import aggregate
+from tests.oracle import COLUMNS, rows_of
+
+pytestmark = pytest.mark.spark
+
+LAST_SECOND = datetime(2024, 3, 11, 23, 59, 59, 999_000)
+MIDNIGHT = datetime(2024, 3, 12)
+LATER = datetime(2024, 3, 12, 0, 59, 59)
+FIRST, SECOND = date(2024, 3, 11), date(2024, 3, 12)
+
+
+def line(
+    order_id: str, number: int, ts: datetime, *, brand: int, item: int, price: str, qty: int = 1
+) -> tuple[Any, ...]:
+    ids = (item, item // 10, item // 10 * 2, brand)
+    amount = Decimal(price)
+    return (order_id, number, 1, ts, ts.date(), *ids, "Soup", amount, qty, amount * qty)
+
+
+LINES = [
+    # Two brands, brand 9 before and after brand 2, one dish on two lines.
+    line("A", 1, LAST_SECOND, brand=9, item=90, price="0.10", qty=3),
+    line("A", 2, LAST_SECOND, brand=2, item=20, price="0.20"),
+    line("A", 3, LAST_SECOND, brand=9, item=90, price="0.10"),
+    line("B", 1, MIDNIGHT, brand=2, item=20, price="1234567.89"),
+    line("C", 1, LATER, brand=2, item=21, price="0.01", qty=2),
+    line("C", 2, LATER, brand=2, item=20, price="0.02"),
+]
+
+
+@pytest.fixture(scope="module")
+def items(spark: Any) -> Any:
+    columns = COLUMNS["silver_order_items"]
+    ddl = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    return spark.createDataFrame(LINES, ddl)
+
+
+def gold_rows(items: Any, name: str) -> list[tuple[Any, ...]]:
+    (table,) = [table for table in GHOST_KITCHEN.gold if table.name == name]
+    frame = aggregate(items, table)
+    assert dict(frame.dtypes) == COLUMNS[name]
+    return sorted(rows_of(frame.select(*COLUMNS[name])))
+
+
+def test_every_gold_table_is_checked_here_and_by_the_oracle() -> None:
+    assert [table.name for table in GHOST_KITCHEN.gold] == list(COLUMNS)[1:]
+
+
+def test_an_order_has_one_header_with_its_distinct_brands_sorted(items: Any) -> None:
+    assert gold_rows(items, "gold_order_header") == [
+        ("A", 1, FIRST, Decimal("0.60"), 5, 3, [2, 9]),
+        ("B", 1, SECOND, Decimal("1234567.89"), 1, 1, [2]),
+        ("C", 1, SECOND, Decimal("0.04"), 3, 2, [2]),
+    ]
+
+
+def test_a_dish_counts_by_the_day_of_its_order(items: Any) -> None:
+    assert gold_rows(items, "gold_item_sales_day") == [
+        (20, 2, 4, 2, FIRST, 1, Decimal("0.20")),
+        (20, 2, 4, 2, SECOND, 2, Decimal("1234567.91")),
+        (21, 2, 4, 2, SECOND, 2, Decimal("0.02")),
+        (90, 9, 18, 9, FIRST, 4, Decimal("0.40")),
+    ]
+
+
+def test_a_brand_counts_an_order_once_however_many_lines_it_has(items: Any) -> None:
+    assert gold_rows(items, "gold_brand_sales_day") == [
+        (2, FIRST, 1, 1, Decimal("0.20")),
+        (2, SECOND, 2, 4, Decimal("1234567.93")),
+        (9, FIRST, 1, 4, Decimal("0.40")),
+    ]
+
+
+def test_a_location_counts_orders_by_the_hour_in_utc(items: Any) -> None:
+    assert gold_rows(items, "gold_location_sales_hourly") == [
+        (1, datetime(2024, 3, 11, 23), 1, Decimal("0.60")),
+        (1, datetime(2024, 3, 12, 0), 2, Decimal("1234567.93")),
+    ]
+
+
+def test_order_counts_stay_exact_when_there_are_many(spark: Any) -> None:
+    orders = 40_000
+    many = spark.range(orders * 2).selectExpr(
+        "concat('O', id DIV 2) AS order_id", "1 AS location_id", "4 AS brand_id", "1 AS qty",
+        "TIMESTAMP '2024-03-11 12:00:00' AS order_ts", "DATE '2024-03-11' AS order_day",
+        "CAST(0.07 AS DECIMAL(12,2)) AS extended_price",
+    )  # fmt: skip
+    revenue = Decimal("0.07") * orders * 2
+    assert gold_rows(many, "gold_brand_sales_day") == [(4, FIRST, orders, orders * 2, revenue)]
+    assert gold_rows(many, "gold_location_sales_hourly") == [
+        (1, datetime(2024, 3, 11, 12), orders, revenue)
+    ]

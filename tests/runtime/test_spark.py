@@ -1,0 +1,130 @@
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
+
+from caspers_lib.runtime.spark import DELTA_PACKAGE, session_config
+
+START = """
+import json, sys
+from pathlib import Path
+from caspers_lib.errors import EngineError
+from caspers_lib.runtime.spark import start_session
+root, config = Path(sys.argv[1]), json.loads(sys.argv[2])
+try:
+    start_session(root / "warehouse", log=root / "spark.log", work=root / "work", config=config)
+except EngineError as error:
+    print(json.dumps([error.message, error.hint, type(error.__cause__).__name__]))
+"""
+
+
+def test_the_server_listens_on_loopback_alone_and_time_is_utc(tmp_path: Path) -> None:
+    config = session_config(tmp_path, port=1234, java_options=("-Da=b c",))
+    assert config["spark.connect.grpc.binding.address"] == "127.0.0.1"
+    assert config["spark.connect.grpc.binding.port"] == "1234"
+    assert config["spark.driver.bindAddress"] == "127.0.0.1"
+    assert config["spark.ui.enabled"] == "false"
+    assert config["spark.sql.session.timeZone"] == "UTC"
+    options = shlex.split(config["spark.driver.extraJavaOptions"])
+    assert "-Duser.timezone=UTC" in options
+    assert "-Da=b c" in options
+
+
+@pytest.mark.spark
+def test_no_port_of_the_running_jvm_is_open_to_the_network(spark: Any) -> None:
+    jvms = [p for p in psutil.Process().children(recursive=True) if "java" in p.name()]
+    listening = {
+        connection.laddr.ip
+        for jvm in jvms
+        for connection in jvm.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert spark.range(1).count() == 1
+    assert listening
+    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+@pytest.mark.spark
+def test_a_session_is_a_connect_session_in_utc_whose_tables_are_delta(spark: Any) -> None:
+    assert type(spark).__module__ == "pyspark.sql.connect.session"
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    midnight = spark.sql("SELECT unix_seconds(TIMESTAMP '1970-01-02 00:00:00')").first()[0]
+    assert midnight == 86_400
+    spark.range(2).write.saveAsTable("default.of_default_format")
+    try:
+        detail = spark.sql("DESCRIBE DETAIL default.of_default_format").first()
+        assert detail["format"] == "delta"
+    finally:
+        spark.sql("DROP TABLE default.of_default_format")
+
+
+@pytest.mark.spark
+def test_an_error_of_a_query_is_raised_and_not_also_logged_on_the_terminal(spark: Any) -> None:
+    logged: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = logged.append  # type: ignore[method-assign]
+    loggers = [logging.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with pytest.raises(PySparkException, match="DIVIDE_BY_ZERO"):
+            spark.range(1).select(F.lit(1) / F.col("id")).collect()
+        with pytest.raises(PySparkException, match="DIVIDE_BY_ZERO"):
+            spark.sql("SELECT 1 / id FROM range(1)").collect()
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+    assert logged == []
+
+
+def start_elsewhere(folder: Path, **config: str) -> list[str]:
+    """Message, hint and kind of cause of the error that a start in another process gives."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "PYSPARK"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", START, str(folder), json.dumps(config)],
+        capture_output=True, text=True, check=True, timeout=120, env=environment,
+    )  # fmt: skip
+    assert ran.stderr == ""
+    answer: list[str] = json.loads(ran.stdout)
+    return answer
+
+
+@pytest.mark.spark
+def test_jars_that_cannot_be_fetched_are_an_error_with_a_hint(tmp_path: Path) -> None:
+    # A resolver over an empty folder: nothing is asked of the network.
+    settings = tmp_path / "ivysettings.xml"
+    settings.write_text(
+        '<ivysettings><settings defaultResolver="none"/><resolvers><filesystem name="none">'
+        f'<artifact pattern="{tmp_path}/jars/[artifact]-[revision].[ext]"/>'
+        "</filesystem></resolvers></ivysettings>"
+    )
+    config = {
+        "spark.jars.packages": "no.such:thing:1",
+        "spark.jars.ivySettings": str(settings),
+        "spark.jars.ivy": str(tmp_path / "ivy"),
+    }
+    message, hint, cause = start_elsewhere(tmp_path, **config)
+    assert message.startswith(f"Delta's JARs ({DELTA_PACKAGE}) can't be fetched")
+    assert str(tmp_path / "spark.log") in message
+    assert "~/.m2" in hint
+    assert "no.such#thing;1" in (tmp_path / "spark.log").read_text()
+    assert cause == "PySparkRuntimeError"
+
+
+@pytest.mark.spark
+def test_a_jvm_that_does_not_start_is_an_error_with_its_last_words_and_its_log(
+    tmp_path: Path,
+) -> None:
+    message, hint, cause = start_elsewhere(tmp_path, **{"spark.driver.memory": "1k"})
+    assert message == "Spark doesn't start: Too small maximum heap"
+    assert str(tmp_path / "spark.log") in hint
+    assert cause == "PySparkRuntimeError"
