@@ -156,6 +156,8 @@ def test_a_killed_server_starts_again_with_what_was_committed(root: Path) -> Non
         record = watchdog.read_record(data)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
+        # Its socket takes connections for a moment longer than it serves them.
+        assert eventually(lambda: running_dsn(data, "postgres") is None)
         with EmbeddedPostgres(data) as again:
             assert query(again.dsn("postgres"), "SELECT answer FROM t") == 42
 

@@ -112,9 +112,7 @@ def parsed(line: str) -> Row:
     return {**event, "body": json.loads(event["body"])}
 
 
-def mapped(
-    dataset: EventsFile, *, loops: int = 1, shift: int = 0, is_sorted: bool = False
-) -> list[str]:
+def mapped(dataset: EventsFile, *, loops: int = 1, shift: int = 0) -> list[str]:
     """The lines of a dataset's first loops."""
     slices = [LoopSlice(n, dataset.first_ts, dataset.last_ts) for n in range(loops)]
     sql = event_lines_sql(
@@ -123,7 +121,7 @@ def mapped(
         domain=GHOST_KITCHEN,
         cycle_seconds=DAY,
         shift=shift,
-        is_sorted=is_sorted,
+        is_sorted=False,
     )
     with duckdb.connect() as connection:
         return [line for (line,) in connection.execute(sql).fetchall()]

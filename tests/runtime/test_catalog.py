@@ -10,23 +10,8 @@ from caspers_lib.runtime.catalog import (
     SCHEMAS,
     delta_rows,
     delta_tables,
-    quote_name,
     register_tables,
 )
-
-
-@pytest.mark.parametrize(
-    ("name", "quoted"),
-    [
-        ("all_events", "`all_events`"),
-        ("a`b", "`a``b`"),
-        ("`; DROP TABLE x; --", "```; DROP TABLE x; --`"),
-        ("a.b", "`a.b`"),
-        ("", "``"),
-    ],
-)
-def test_a_quoted_name_is_one_identifier_whatever_is_in_it(name: str, quoted: str) -> None:
-    assert quote_name(name) == quoted
 
 
 def test_a_table_without_a_log_is_an_error_with_its_folder(tmp_path: Path) -> None:

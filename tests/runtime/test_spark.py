@@ -67,11 +67,20 @@ def test_a_session_is_a_connect_session_in_utc_whose_tables_are_delta(spark: Any
         spark.sql("DROP TABLE default.of_default_format")
 
 
+class Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @pytest.mark.spark
 def test_an_error_of_a_query_is_raised_and_not_also_logged_on_the_terminal(spark: Any) -> None:
-    logged: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = logged.append  # type: ignore[method-assign]
+    handler = Records()
     loggers = [logging.getLogger(f"{kind}QueryContextLogger") for kind in ("DataFrame", "SQL")]
     for logger in loggers:
         logger.addHandler(handler)
@@ -83,7 +92,7 @@ def test_an_error_of_a_query_is_raised_and_not_also_logged_on_the_terminal(spark
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
-    assert logged == []
+    assert handler.records == []
 
 
 def start_elsewhere(folder: Path, **config: str) -> list[str]:
