@@ -11,10 +11,22 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 from caspers_lib.runtime.spark import start_session, stop_session
 
+# On a few rows generating code costs more than it saves; the full dataset and the command line's
+# tests run with it.
+_FEW_ROWS = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def spark(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     root = tmp_path_factory.mktemp("spark")
-    session = start_session(root / "warehouse", log=root / "spark.log", work=root / "work")
+    full = request.config.getoption("markexpr") == "full"
+    session = start_session(
+        root / "warehouse",
+        log=root / "spark.log",
+        work=root / "work",
+        config={} if full else _FEW_ROWS,
+    )
     yield session
     stop_session(session)
