@@ -62,6 +62,15 @@ def main() -> None:
     except CaspersError as error:
         _print_error(error)
         sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _print_error(
+            CaspersError(
+                f"{place}{error.strerror or error}",
+                hint="nothing is half-written: run the command again once that is cured",
+            )
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -312,3 +312,11 @@ def test_the_errors_that_the_guide_explains_exist() -> None:
         return any(re.fullmatch(pattern, text) for text in templates)
 
     assert [message for message in rows if not exists(message)] == []
+
+
+def test_every_test_that_the_invariants_name_exists() -> None:
+    page = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 10
+    for path, test in named:
+        assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"

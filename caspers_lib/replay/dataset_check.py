@@ -131,7 +131,9 @@ def _view_of_events(path: Path) -> Iterator["DuckDBPyConnection"]:
         }
         with duckdb.connect(config=config) as connection:
             try:
-                connection.read_parquet(glob.escape(str(path))).create_view("dataset")
+                connection.read_parquet(
+                    glob.escape(str(path)), hive_partitioning=False
+                ).create_view("dataset")
                 connection.execute(_EVENTS_VIEW)
                 yield connection
             except duckdb.Error as error:

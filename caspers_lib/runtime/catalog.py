@@ -31,6 +31,9 @@ def register_tables(
         spark: the session.
         warehouse: folder with one folder a schema.
         schemas: the schemas, made where they are missing.
+
+    Raises:
+        RootError: a Delta folder can't be a table.
     """
     for schema in schemas:
         folder = warehouse / schema
@@ -42,8 +45,20 @@ def register_tables(
             if not _has_commit(table):
                 shutil.rmtree(table)
                 continue
-            name, place = quote_name(schema, table.name), quote_text(str(table))
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {place}")
+            _register(spark, quote_name(schema, table.name), table)
+
+
+def _register(spark: "SparkSession", name: str, folder: Path) -> None:
+    from pyspark.errors import PySparkException
+
+    place = quote_text(str(folder))
+    try:
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {place}")
+    except PySparkException as error:
+        raise RootError(
+            f"The Delta folder {folder} can't be a table: {str(error).splitlines()[0]}",
+            hint="move it out of the warehouse",
+        ) from error
 
 
 def delta_tables(warehouse: Path, schemas: Sequence[str] = SCHEMAS) -> dict[str, Path]:

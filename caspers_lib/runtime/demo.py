@@ -3,6 +3,7 @@
 Contract: DESIGN section 10.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from caspers_lib.runtime.local_root import Owner, owned, write_owner
 from caspers_lib.runtime.stages import Progress, Stage, StageReport, run_stages
 
 __all__ = ["Demo", "RoundResult", "stop_on_signals"]
+
+_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +156,14 @@ class _Ticker(Thread):
 def stop_on_signals(on_stop: Callable[[], None]) -> Iterator[Event]:
     """An event that SIGINT and SIGTERM set; a second signal ends the process at once.
 
-    Every write is safe to be cut off, so ending at once loses nothing.
+    Every write is safe to be cut off, so ending at once loses nothing: the JVM and PostgreSQL
+    notice and end by themselves.
     """
     stop = Event()
 
     def handle(_signal: int, _frame: object) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            os._exit(_INTERRUPTED)
         stop.set()
         on_stop()
 

@@ -106,3 +106,12 @@ def test_rows_counted_from_the_log_are_the_rows_of_the_table(spark: Any, warehou
 
     spark.sql("DELETE FROM lakeflow.t")
     assert delta_rows(folder) == spark.table("lakeflow.t").count() == 0
+
+
+@pytest.mark.spark
+def test_a_delta_folder_that_cannot_be_a_table_is_named(spark: Any, warehouse: Path) -> None:
+    odd = warehouse / "lakeflow" / "odd-name"
+    spark.range(1).write.format("delta").save(str(odd))
+    with pytest.raises(RootError, match="odd-name can't be a table"):
+        register_tables(spark, warehouse)
+    assert odd.exists()
