@@ -6,6 +6,7 @@ Contract: DESIGN section 10. An error is one line and a hint on stderr, exit cod
 import json
 import sys
 import time
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,9 +153,13 @@ def dataset_generate(
     from rich.progress import Progress
 
     from caspers_lib.replay.generator import generate_dataset
+    from caspers_lib.runtime.local_root import Owner, owned
 
-    folder = _absolute(out) or _local_root(root).dataset
-    with Progress(transient=True) as bar:
+    local = _local_root(root)
+    folder = _absolute(out) or local.dataset
+    # A running demo must not find another dataset under its replay.
+    lock = nullcontext() if out else owned(local, Owner.this_process("caspers dataset generate"))
+    with lock, Progress(transient=True) as bar:
         task = bar.add_task("making the dataset", total=1.0)
         path = generate_dataset(
             folder,

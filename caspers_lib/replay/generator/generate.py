@@ -91,11 +91,14 @@ def generate_dataset(
 
 def _check(seed: int, days: int, scale: float, domain: Domain) -> None:
     if seed < 0:
-        raise SettingsError(f"seed is {seed}; it must be 0 or more")
+        raise SettingsError(f"seed is {seed}; it must be 0 or more", hint="the default is 42")
     if days < 1:
-        raise SettingsError(f"days is {days}; it must be 1 or more")
+        raise SettingsError(f"days is {days}; it must be 1 or more", hint="the default is 90")
     if not 0 < scale < float("inf"):
-        raise SettingsError(f"scale is {scale}; it must be a number above 0")
+        raise SettingsError(
+            f"scale is {scale}; it must be a number above 0",
+            hint="1 is about 75,000 orders in 90 days",
+        )
     missing = [name for name in EVENT_NAMES if name not in domain.types_by_name]
     if missing:
         raise SettingsError(
