@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from caspers_lib.runtime.spark import start_session, stop_session
+
+# No test fails because the machine is busy.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # The tests' JVMs live for seconds: its first compiler alone starts them in two thirds of the time.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-from caspers_lib.runtime.spark import start_session, stop_session
 
 # On a few rows generating code costs more than it saves; the full dataset and the command line's
 # tests run with it.

@@ -9,17 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, settings
 
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, EVENTS_SCHEMA, EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
-
-# No test fails because the machine is busy.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 NAMES = {event.id: event.name for event in GHOST_KITCHEN.event_types}
 
