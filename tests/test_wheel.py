@@ -31,9 +31,11 @@ from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
 out = Path(sys.argv[2])
 dataset = EventsFile.open(generate_dataset(out / "dataset", days=2, scale=0.01))
-replay = Replay(dataset, out / "events", StateStore(out / "misc"), start_day=1, speed=60.0)
+sink, store = VolumeSink(out / "events"), StateStore(out / "misc")
+replay = Replay(dataset, sink, store, start_day=1, speed=60.0)
 print(replay.tick(1_795_000_000.0).events)
 """
 

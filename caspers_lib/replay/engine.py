@@ -4,27 +4,21 @@ Contract: DESIGN section 5. The pending window is recorded before anything is wr
 a crash first finishes exactly that window under the same file names.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4, uuid5
-
-import pyarrow as pa
+from uuid import uuid5
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
+from caspers_lib.errors import ReplayStateError, SettingsError
 from caspers_lib.replay.clock import event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.mapping import event_lines_sql
+from caspers_lib.replay.event_batches import event_batches
+from caspers_lib.replay.sink import Sink
 from caspers_lib.replay.state import ReplayState, StateStore
-from caspers_lib.replay.volume_sink import write_event_files
-from caspers_lib.replay.window import LoopSlice, Window, loop_slices, seam_parts
+from caspers_lib.replay.window import Window
 
-__all__ = ["Replay", "Tick", "event_batches"]
-
-_BATCH_ROWS = 10_000
-_MEMORY_LIMIT = "256MB"
+__all__ = ["Replay", "Tick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +38,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A dataset that is played into a volume.
+    """A dataset that is played into a sink.
 
     Args:
         dataset: what is played.
-        events: folder of the event files (the volume `events`).
+        sink: what receives the events.
         store: the state (in the volume `misc`).
         start_day: dataset day that falls on the day of the first run.
         speed: virtual seconds a wall-clock second on the first run; None later on keeps the
@@ -58,7 +52,7 @@ class Replay:
     """
 
     dataset: EventsFile
-    events: Path
+    sink: Sink
     store: StateStore
     start_day: int
     speed: float | None
@@ -148,75 +142,15 @@ class Replay:
         name = uuid5(
             self.domain.namespace, f"{state.simulation_start}|{window.after}|{window.until}"
         )
-        count = write_event_files(
-            event_batches(
-                self.dataset, window, state.shift_seconds, self.domain, scratch=self.scratch
-            ),
-            self.events,
-            name=str(name),
-            on_events=on_events,
+        batches = event_batches(
+            self.dataset,
+            window,
+            state.shift_seconds,
+            domain=self.domain,
+            form=self.sink.form,
+            scratch=self.scratch,
         )
+        count = self.sink.write(batches, name=str(name), on_events=on_events)
         state = replace(state, watermark=window.until, pending=None)
         self.store.save(state)
         return count, state
-
-
-def event_batches(
-    dataset: EventsFile,
-    window: Window,
-    shift: int,
-    domain: Domain = GHOST_KITCHEN,
-    *,
-    scratch: Path | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """The events of `window` as record batches with one column, `line`, in time order.
-
-    Args:
-        dataset: what is played.
-        window: virtual seconds.
-        shift: seconds from virtual to emitted time.
-        domain: the business.
-        scratch: folder for what does not fit into memory; None is the system's.
-
-    Raises:
-        DatasetError: a row has no order, location, sequence or time, or an unknown event type.
-    """
-    loops = {
-        "cycle_seconds": dataset.cycle_seconds,
-        "first_ts": dataset.first_ts,
-        "last_ts": dataset.last_ts,
-    }
-    for part in seam_parts(window, **loops):
-        slices = list(loop_slices(part, **loops))
-        if slices:
-            yield from _run(dataset, slices, shift, domain, scratch)
-
-
-def _run(
-    dataset: EventsFile, slices: list[LoopSlice], shift: int, domain: Domain, scratch: Path | None
-) -> Iterator[pa.RecordBatch]:
-    import duckdb
-
-    query = event_lines_sql(
-        dataset.path,
-        slices,
-        domain=domain,
-        cycle_seconds=dataset.cycle_seconds,
-        shift=shift,
-        is_sorted=dataset.is_sorted,
-    )
-    # Left to itself DuckDB spills into the current folder. It makes this one only when it has to,
-    # and removes it after.
-    spill = (scratch or Path(tempfile.gettempdir())) / f"caspers-replay-{uuid4()}"
-    with duckdb.connect(
-        config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}
-    ) as connection:
-        try:
-            yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
-        # Past the first batches Arrow hands DuckDB's errors on as its own.
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise DatasetError(
-                f"The dataset {dataset.path} can't be replayed: {first}",
-                hint="`caspers dataset check` names what is wrong with it",
-            ) from error

@@ -7,47 +7,64 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-__all__ = ["EVENTS_PER_FILE", "count_events", "write_event_files"]
+from caspers_lib.replay.event_batches import Form
+
+__all__ = ["EVENTS_PER_FILE", "VolumeSink", "count_events"]
 
 EVENTS_PER_FILE = 100_000
 _READ_BYTES = 1 << 20
 
 
-def write_event_files(
-    batches: Iterable[pa.RecordBatch],
-    folder: Path,
-    *,
-    name: str,
-    events_per_file: int = EVENTS_PER_FILE,
-    on_events: Callable[[int], None] = lambda _count: None,
-) -> int:
-    """Write lines into `folder` and return how many there were.
-
-    The same lines under the same name give the same files, byte for byte, whatever the batches'
-    sizes.
+@dataclass(frozen=True, slots=True)
+class VolumeSink:
+    """A folder that receives events as JSON-lines files, as a Spark JSON append writes them.
 
     Args:
-        batches: record batches whose first column holds one line, newline included, a row.
         folder: the volume.
-        name: what makes this set of files' names its own.
         events_per_file: lines after which the next file begins.
-        on_events: called with the number of lines of each written piece.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    total = 0
-    pieces = _pieces(batches, events_per_file)
-    for number, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
-        with _whole_file(folder / f"part-{number:05d}-{name}-c000.json") as file:
-            for _, lines in group:
-                file.write(_text_buffer(lines))
-                total += len(lines)
-                on_events(len(lines))
-    return total
+
+    folder: Path
+    events_per_file: int = EVENTS_PER_FILE
+
+    @property
+    def form(self) -> Form:
+        """Lines, as they stand in the files."""
+        return "lines"
+
+    def write(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        name: str,
+        on_events: Callable[[int], None] = lambda _count: None,
+    ) -> int:
+        """Write lines and return how many there were.
+
+        The same lines under the same name give the same files, byte for byte, whatever the
+        batches' sizes.
+
+        Args:
+            batches: record batches whose first column holds one line, newline included, a row.
+            name: what makes this set of files' names its own.
+            on_events: called with the number of lines of each written piece.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        total = 0
+        pieces = _pieces(batches, self.events_per_file)
+        for number, group in itertools.groupby(pieces, key=lambda piece: piece[0]):
+            with _whole_file(self.folder / f"part-{number:05d}-{name}-c000.json") as file:
+                for _, lines in group:
+                    file.write(_text_buffer(lines))
+                    total += len(lines)
+                    on_events(len(lines))
+        return total
 
 
 def count_events(folder: Path) -> int:

@@ -27,6 +27,7 @@ from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_root import LocalRoot
@@ -136,7 +137,7 @@ class LocalBusiness:
         first = store.load() is None
         return Replay(
             dataset=EventsFile.open(self.dataset_file, self.domain),
-            events=self.root.events,
+            sink=VolumeSink(self.root.events),
             store=store,
             start_day=self.root.settings.start_day,
             speed=self.root.settings.speed_multiplier if first else self.speed,

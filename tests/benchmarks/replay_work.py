@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
 from caspers_lib.runtime.spark import start_session, stop_session
 from tests.benchmarks.measure import reported
 
@@ -23,7 +24,9 @@ TICK_WALL_SECONDS = 180.0  # 3 virtual hours at speed 60
 def replay(dataset: Path, out: Path, day: int) -> Replay:
     """A replay whose first run writes the first `day` days."""
     store = StateStore(out / "misc")
-    return Replay(EventsFile.open(dataset), out / "events", store, start_day=day, speed=60.0)
+    return Replay(
+        EventsFile.open(dataset), VolumeSink(out / "events"), store, start_day=day, speed=60.0
+    )
 
 
 def first_run(dataset: Path, out: Path, day: int) -> int:

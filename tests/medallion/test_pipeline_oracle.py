@@ -12,7 +12,7 @@ from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import count_events
+from caspers_lib.replay.volume_sink import VolumeSink, count_events
 from caspers_lib.runtime.pipeline import run_update
 from tests.oracle import COLUMNS, DAY, Expected, differences, expected, played_at, rows_of
 
@@ -42,7 +42,7 @@ class Business:
     def tick(self, now: float) -> int:
         replay = Replay(
             EventsFile.open(self.dataset),
-            self.events,
+            VolumeSink(self.events),
             StateStore(self.folder / "misc"),
             start_day=self.start_day,
             speed=SPEED,

@@ -15,6 +15,7 @@ from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, EVENTS_SCHEMA, Even
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import EVENTS_PER_FILE, VolumeSink
 
 NAMES = {event.id: event.name for event in GHOST_KITCHEN.event_types}
 
@@ -77,11 +78,16 @@ def make_replay() -> MakeReplay:
     """A replay of a dataset whose events and state lie in one folder."""
 
     def make(
-        dataset: EventsFile, root: Path, *, start_day: int = 1, speed: float | None = 60.0
+        dataset: EventsFile,
+        root: Path,
+        *,
+        start_day: int = 1,
+        speed: float | None = 60.0,
+        events_per_file: int = EVENTS_PER_FILE,
     ) -> Replay:
         return Replay(
             dataset=dataset,
-            events=root / "events",
+            sink=VolumeSink(root / "events", events_per_file),
             store=StateStore(root / "misc"),
             start_day=start_day,
             speed=speed,

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import pytest
 from caspers_lib.domain import Domain
 from caspers_lib.replay import engine
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.engine import Replay, event_batches
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import count_events, write_event_files
+from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.replay.window import Window
 
 DAY = 86_400
@@ -85,11 +85,11 @@ def remembered() -> Callable[..., list[pa.RecordBatch]]:
     windows: dict[tuple[Window, int], list[pa.RecordBatch]] = {}
 
     def batches(
-        dataset: EventsFile, window: Window, shift: int, domain: Domain, **_: Any
+        dataset: EventsFile, window: Window, shift: int, *, domain: Domain, **_: Any
     ) -> list[pa.RecordBatch]:
         key = (window, shift)
         if key not in windows:
-            windows[key] = list(event_batches(dataset, window, shift, domain))
+            windows[key] = list(event_batches(dataset, window, shift, domain=domain))
         return windows[key]
 
     return batches
@@ -100,8 +100,6 @@ def mortal(
     monkeypatch: pytest.MonkeyPatch, remembered: Callable[..., list[pa.RecordBatch]]
 ) -> Mortal:
     """Small files, so that a tick writes several, and a way to die while writing them."""
-    small_files = partial(write_event_files, events_per_file=PER_FILE)
-    monkeypatch.setattr(engine, "write_event_files", small_files)
     monkeypatch.setattr(engine, "event_batches", remembered)
     return Mortal(monkeypatch)
 
@@ -122,7 +120,7 @@ def undisturbed(
             mortal.live()
             root = tmp_path / "undisturbed" / str(len(known))
             for now in times:
-                make_replay(small, root, speed=SPEED).tick(now)
+                make_replay(small, root, speed=SPEED, events_per_file=PER_FILE).tick(now)
             known[times] = file_tree(root)
         return known[times]
 
@@ -152,7 +150,7 @@ def test_r2_and_r4_death_at_any_write_point_leaves_the_same_files_in_the_end(
     died, outcomes = 0, set()
     while True:
         root = tmp_path / str(died + 1)
-        replay = make_replay(small, root, speed=SPEED)
+        replay = make_replay(small, root, speed=SPEED, events_per_file=PER_FILE)
         mortal.live()
         for now in before:
             replay.tick(now)
@@ -184,7 +182,7 @@ def test_r2_death_while_recovering_from_death_changes_nothing_either(
     undisturbed(TIMES[0])
     for first, second in itertools.product(range(1, mortal.points + 1, 3), range(1, 25, 4)):
         root = tmp_path / f"{first} {second}"
-        replay = make_replay(small, root, speed=SPEED)
+        replay = make_replay(small, root, speed=SPEED, events_per_file=PER_FILE)
         for point in (first, second):
             mortal.live(die_at=point)
             with contextlib.suppress(Death):  # a recovery may be over before its point
@@ -206,7 +204,7 @@ def test_an_error_while_writing_leaves_a_state_from_which_the_next_run_goes_on(
 ) -> None:
     expected = undisturbed(TIMES[0], TIMES[1])
     root = tmp_path / "root"
-    replay = make_replay(small, root, speed=SPEED)
+    replay = make_replay(small, root, speed=SPEED, events_per_file=PER_FILE)
     replay.tick(TIMES[0])
     fsync, calls = os.fsync, []
 
@@ -227,15 +225,13 @@ def test_an_error_while_writing_leaves_a_state_from_which_the_next_run_goes_on(
 
 KILLED = """
 import os, signal, sys
-from functools import partial
 from pathlib import Path
-from caspers_lib.replay import engine
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import write_event_files
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.volume_sink import VolumeSink
 
 dataset, root, now, per_file, pieces = sys.argv[1:]
-engine.write_event_files = partial(write_event_files, events_per_file=int(per_file))
 told = []
 
 def on_events(count):
@@ -243,9 +239,9 @@ def on_events(count):
     if len(told) == int(pieces):
         os.kill(os.getpid(), signal.SIGKILL)
 
-engine.Replay(
+Replay(
     dataset=EventsFile.open(Path(dataset)),
-    events=Path(root, "events"),
+    sink=VolumeSink(Path(root, "events"), int(per_file)),
     store=StateStore(Path(root, "misc")),
     start_day=19,
     speed=60.0,
@@ -265,7 +261,6 @@ def test_r2_kill_9_in_the_middle_of_writing_leaves_the_same_files_in_the_end(
     tmp_path: Path,
     make_replay: MakeReplay,
     file_tree: FileTree,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     per_file = 7_001  # batches are cut in two, in the middle of a file
     killed, whole, scratch = tmp_path / "killed", tmp_path / "whole", tmp_path / "scratch"
@@ -283,10 +278,9 @@ def test_r2_kill_9_in_the_middle_of_writing_leaves_the_same_files_in_the_end(
         assert len(list((killed / "events").glob(".part-*.tmp"))) == 1
         assert count_events(killed / "events") % per_file == 0
         assert list(scratch.iterdir()) == []
-    small_files = partial(write_event_files, events_per_file=per_file)
-    monkeypatch.setattr(engine, "write_event_files", small_files)
-    make_replay(month, killed, start_day=19).tick(START + 60)
-    make_replay(month, whole, start_day=19).tick(START)
-    make_replay(month, whole, start_day=19).tick(START + 60)
+    make_replay(month, killed, start_day=19, events_per_file=per_file).tick(START + 60)
+    undisturbed = make_replay(month, whole, start_day=19, events_per_file=per_file)
+    undisturbed.tick(START)
+    undisturbed.tick(START + 60)
     assert file_tree(killed) == file_tree(whole)
     assert len(list((whole / "events").iterdir())) > 4

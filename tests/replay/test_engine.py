@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
 from caspers_lib.replay.dataset import SORT_KEY, EventsFile
-from caspers_lib.replay.engine import Replay, event_batches
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.state import StateStore
 from caspers_lib.replay.window import Window
 

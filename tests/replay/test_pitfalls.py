@@ -17,7 +17,8 @@ import pytest
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import DatasetError, ReplayStateError
 from caspers_lib.replay.dataset import SORT_KEY, EventsFile
-from caspers_lib.replay.engine import Replay, event_batches
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.window import Window
 
 DAY = 86_400
@@ -156,11 +157,12 @@ from pathlib import Path
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
 
 dataset, root, *times = sys.argv[1:]
 replay = Replay(
     dataset=EventsFile.open(Path(dataset)),
-    events=Path(root, "events"),
+    sink=VolumeSink(Path(root, "events")),
     store=StateStore(Path(root, "misc")),
     start_day=1,
     speed=9_000.0,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caspers_lib.replay.volume_sink import count_events, write_event_files
+from caspers_lib.replay.volume_sink import VolumeSink, count_events
 
 LINES = [f'{{"n":{n},"é":"{"x" * (n % 7)}"}}\n' for n in range(40)]
 
@@ -40,9 +40,7 @@ def test_files_are_the_same_whatever_the_batches(
     kind: Any,
 ) -> None:
     lines, folder = LINES[:count], tmp_path_factory.mktemp("volume")
-    total = write_event_files(
-        batches(lines, sizes, kind), folder, name="n", events_per_file=per_file
-    )
+    total = VolumeSink(folder, per_file).write(batches(lines, sizes, kind), name="n")
     expected = {
         f"part-{number:05d}-n-c000.json": "".join(lines[start : start + per_file]).encode()
         for number, start in enumerate(range(0, count, per_file))
@@ -57,21 +55,21 @@ def test_slices_of_larger_arrays_are_written_as_they_are(
 ) -> None:
     (whole,) = batches(LINES, [])
     parts = [whole.slice(3, 5), whole.slice(39, 1), whole.slice(0, 2)]
-    write_event_files(parts, tmp_path, name="n")
+    VolumeSink(tmp_path).write(parts, name="n")
     expected = "".join([*LINES[3:8], LINES[39], *LINES[:2]])
     assert file_tree(tmp_path) == {"part-00000-n-c000.json": expected.encode()}
 
 
 def test_no_events_make_no_file(tmp_path: Path) -> None:
-    assert write_event_files([], tmp_path / "v", name="n") == 0
-    assert write_event_files(batches([], [0, 0]), tmp_path / "v", name="n") == 0
+    assert VolumeSink(tmp_path / "v").write([], name="n") == 0
+    assert VolumeSink(tmp_path / "v").write(batches([], [0, 0]), name="n") == 0
     assert list((tmp_path / "v").iterdir()) == []
 
 
 def test_progress_adds_up_to_the_total(tmp_path: Path) -> None:
     told: list[int] = []
     found = batches(LINES, [7, 7, 7])
-    total = write_event_files(found, tmp_path, name="n", events_per_file=10, on_events=told.append)
+    total = VolumeSink(tmp_path, 10).write(found, name="n", on_events=told.append)
     assert sum(told) == total == len(LINES)
     assert len(told) > 4
 
@@ -89,7 +87,7 @@ def test_a_file_is_invisible_until_it_is_complete(tmp_path: Path) -> None:
             seen.append({name: (tmp_path / name).read_bytes() for name in visible(tmp_path)})
             yield batch
 
-    write_event_files(watched(), tmp_path, name="n", events_per_file=20)
+    VolumeSink(tmp_path, 20).write(watched(), name="n")
     first, second = (f"part-0000{n}-n-c000.json" for n in (0, 1))
     whole = (tmp_path / first).read_bytes()
     assert [set(names) for names in seen] == [set(), set(), set(), {first}]
@@ -105,7 +103,7 @@ def test_a_failure_on_the_way_leaves_whole_files_alone(
         raise ValueError("the source broke")
 
     with pytest.raises(ValueError, match="the source broke"):
-        write_event_files(failing(), tmp_path, name="n", events_per_file=10)
+        VolumeSink(tmp_path, 10).write(failing(), name="n")
     assert file_tree(tmp_path) == {
         f"part-0000{n}-n-c000.json": "".join(LINES[n * 10 : n * 10 + 10]).encode() for n in (0, 1)
     }
@@ -120,24 +118,24 @@ def test_a_disk_that_fails_leaves_no_part_of_a_file(
 
     monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
     with pytest.raises(OSError, match="no space left"):
-        write_event_files(batches(LINES, []), tmp_path, name="n")
+        VolumeSink(tmp_path).write(batches(LINES, []), name="n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_r2_writing_again_under_the_same_name_changes_nothing(
     tmp_path: Path, file_tree: Callable[[Path], Tree]
 ) -> None:
-    write_event_files(batches(LINES, [3]), tmp_path, name="n", events_per_file=15)
+    VolumeSink(tmp_path, 15).write(batches(LINES, [3]), name="n")
     (tmp_path / ".part-00001-n-c000.json.tmp").write_text("left by a process that was killed")
     before = {name: data for name, data in file_tree(tmp_path).items() if name[0] != "."}
-    write_event_files(batches(LINES, [20, 1]), tmp_path, name="n", events_per_file=15)
+    VolumeSink(tmp_path, 15).write(batches(LINES, [20, 1]), name="n")
     assert file_tree(tmp_path) == before
 
 
 def test_events_are_counted_in_the_files_that_readers_see(tmp_path: Path) -> None:
     assert count_events(tmp_path / "not" / "there") == 0
-    write_event_files(batches(LINES, []), tmp_path, name="a", events_per_file=15)
-    write_event_files(batches(LINES[:3], []), tmp_path, name="b")
+    VolumeSink(tmp_path, 15).write(batches(LINES, []), name="a")
+    VolumeSink(tmp_path).write(batches(LINES[:3], []), name="b")
     (tmp_path / ".part-00000-c-c000.json.tmp").write_text("x\n")
     (tmp_path / ".hidden.json").write_text("x\n")
     (tmp_path / "_watermark.json").write_text("x\n")
