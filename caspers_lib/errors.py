@@ -4,6 +4,8 @@ CaspersError
 ├── SettingsError        a parameter has a value that is not allowed
 ├── DatasetError         a dataset is missing, unreadable or has the wrong shape
 ├── ReplayStateError     the replay's state can't be read or contradicts itself
+├── ReplayLockedError    another run of the replay holds its lock
+├── SinkError            events can't be written where a replay should put them
 ├── RootError            the local ROOT can't be written
 │   └── RootLockedError  another process owns it
 ├── EngineError          Java, Spark or Delta can't be started
@@ -22,10 +24,12 @@ __all__ = [
     "JavaError",
     "PipelineError",
     "PostgresError",
+    "ReplayLockedError",
     "ReplayStateError",
     "RootError",
     "RootLockedError",
     "SettingsError",
+    "SinkError",
     "SyncError",
 ]
 
@@ -54,6 +58,14 @@ class DatasetError(CaspersError):
 
 class ReplayStateError(CaspersError):
     """The replay's state can't be read or contradicts itself."""
+
+
+class ReplayLockedError(CaspersError):
+    """Another run of the replay holds its lock."""
+
+
+class SinkError(CaspersError):
+    """Events can't be written where a replay should put them."""
 
 
 class RootError(CaspersError):

@@ -1,6 +1,7 @@
 """The replay's clock: wall-clock seconds to virtual seconds, piecewise.
 
-Contract: DESIGN section 5. A new speed adds a segment and never rewrites the past.
+Contract: DESIGN section 5. A new speed, a pause or a seek adds a segment and never rewrites the
+past; virtual time goes back by a seek alone.
 """
 
 import math
@@ -44,20 +45,57 @@ class Clock:
         return newest.virtual + max(0.0, wall - newest.wall) * newest.speed
 
     @property
+    def start(self) -> float:
+        """p0: virtual seconds at the simulation's start."""
+        return self.segments[0].virtual
+
+    @property
     def speed(self) -> float:
-        """Virtual seconds a wall-clock second, from the newest segment on."""
+        """Virtual seconds a wall-clock second, from the newest segment on; 0 while paused."""
         return self.segments[-1].speed
 
+    @property
+    def is_paused(self) -> bool:
+        """Virtual time stands still."""
+        return self.speed == 0
+
+    @property
+    def running_speed(self) -> float:
+        """The speed, or while paused the one that `resumed` goes on with."""
+        return next((s.speed for s in reversed(self.segments) if s.speed), 1.0)
+
     def with_speed(self, speed: float, wall: float) -> "Clock":
-        """The clock that runs at `speed` from `wall` on; the past stays as it was.
+        """The clock that runs at `speed` from `wall` on; a paused one stays so until resumed.
 
         Raises:
-            SettingsError: the speed is negative or not a number.
+            SettingsError: the speed is not a number above 0.
         """
         _refuse_bad_speed(speed)
-        if speed == self.speed:
+        if speed == self.running_speed:
             return self
-        newest = Segment(max(wall, self.segments[-1].wall), self.virtual_time(wall), speed)
+        clock = self._with(wall, self.virtual_time(wall), speed)
+        return clock.paused(wall) if self.is_paused else clock
+
+    def paused(self, wall: float) -> "Clock":
+        """The clock that stands still from `wall` on."""
+        return self if self.is_paused else self._with(wall, self.virtual_time(wall), 0.0)
+
+    def resumed(self, wall: float) -> "Clock":
+        """The clock that goes on from `wall` at the speed it had before the pause."""
+        if not self.is_paused:
+            return self
+        return self._with(wall, self.virtual_time(wall), self.running_speed)
+
+    def moved_to(self, virtual: float, wall: float) -> "Clock":
+        """The clock that shows `virtual` at `wall`, and goes on from there as it did."""
+        return self._with(wall, virtual, self.speed)
+
+    def rewound(self, wall: float) -> "Clock":
+        """The clock that shows p0 at `wall` and runs at the speed of the simulation's start."""
+        return self._with(wall, self.start, self.segments[0].speed)
+
+    def _with(self, wall: float, virtual: float, speed: float) -> "Clock":
+        newest = Segment(max(wall, self.segments[-1].wall), virtual, speed)
         return replace(self, segments=(*self.segments, newest))
 
 
@@ -71,7 +109,7 @@ def start_clock(wall: float, *, epoch: int, start_day: int, speed: float) -> Clo
         speed: virtual seconds a wall-clock second.
 
     Raises:
-        SettingsError: the speed is negative or not a number.
+        SettingsError: the speed is not a number above 0.
     """
     _refuse_bad_speed(speed)
     return Clock((Segment(wall, epoch + start_day * DAY + wall % DAY, speed),))
@@ -83,8 +121,8 @@ def event_shift(wall: float, *, epoch: int, start_day: int) -> int:
 
 
 def _refuse_bad_speed(speed: float) -> None:
-    if not (math.isfinite(speed) and speed >= 0):
+    if not (math.isfinite(speed) and speed > 0):
         raise SettingsError(
-            f"The replay's speed is {speed}; it must be a number of 0 or more",
-            hint="60 plays an hour in a minute, 0 pauses",
+            f"The replay's speed is {speed}; it must be a number above 0",
+            hint="60 plays an hour in a minute; `caspers replay pause` stops it",
         )

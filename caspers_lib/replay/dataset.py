@@ -3,7 +3,9 @@
 Contract: DESIGN section 4.
 """
 
+import hashlib
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,11 @@ import pyarrow.parquet as pq
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import DatasetError
 
-__all__ = ["CYCLE_KEY", "EPOCH_KEY", "EVENTS_SCHEMA", "SORT_KEY", "EventsFile"]
+__all__ = ["CYCLE_KEY", "EPOCH_KEY", "EVENTS_SCHEMA", "SORT_KEY", "STORY_KEY", "EventsFile"]
 
 EPOCH_KEY = b"caspers.epoch"
 CYCLE_KEY = b"caspers.cycle_seconds"
+STORY_KEY = b"caspers.story"  # JSON: how the generator was asked; absent from foreign datasets
 SORT_KEY = ("ts_seconds", "order_id", "sequence")
 
 EVENTS_SCHEMA = pa.schema(
@@ -55,6 +58,11 @@ class EventsFile:
         cycle_seconds: length of one loop.
         is_sorted: every row group declares the order `SORT_KEY`, and no group begins before
             the one in front of it ends.
+        fingerprint: the dataset's identity, 32 hexadecimal digits: a hash of the file's footer,
+            which holds the schema, the metadata, and every column chunk's statistics, size and
+            place. A copy has the same one wherever it lies; another dataset has another. It doesn't
+            tell a change that leaves a chunk's compressed size, least and greatest value as they
+            are, such as damage.
     """
 
     path: Path
@@ -64,6 +72,7 @@ class EventsFile:
     epoch: int
     cycle_seconds: int
     is_sorted: bool
+    fingerprint: str
 
     @classmethod
     def open(cls, path: Path, domain: Domain = GHOST_KITCHEN) -> "EventsFile":
@@ -97,6 +106,7 @@ class EventsFile:
             epoch=_whole_number(path, extra, EPOCH_KEY, first - first % _DAY),
             cycle_seconds=cycle,
             is_sorted=is_sorted,
+            fingerprint=_footer_hash(path),
         )
 
     @property
@@ -114,6 +124,15 @@ def _read_metadata(path: Path) -> pq.FileMetaData:
         raise DatasetError(
             f"The dataset {path} can't be read as parquet: {str(error).splitlines()[0]}", hint=_HINT
         ) from error
+
+
+def _footer_hash(path: Path) -> str:
+    """A parquet file ends with its footer, the footer's length (4 bytes) and a magic word (4)."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - length, os.SEEK_END)
+        return hashlib.blake2b(file.read(length), digest_size=16).hexdigest()
 
 
 def _kind(of: pa.DataType) -> str:
@@ -179,11 +198,17 @@ def _declares_sort_key(group: pq.RowGroupMetaData, schema: pq.ParquetSchema) -> 
 
 
 def _scan_time_range(path: Path) -> tuple[int, int]:
+    bounds: list[int] = []
+    nulls = 0
     with pq.ParquetFile(path) as file:
-        seconds = file.read(columns=["ts_seconds"]).column("ts_seconds")
-    _refuse_null_times(path, seconds.null_count)
-    bounds = pc.min_max(seconds)
-    return bounds["min"].as_py(), bounds["max"].as_py()
+        for batch in file.iter_batches(columns=["ts_seconds"]):
+            seconds = batch.column(0)
+            nulls += seconds.null_count
+            found = pc.min_max(seconds)
+            bounds += [bound for bound in found.as_py().values() if bound is not None]
+            bounds = [min(bounds), max(bounds)] if bounds else []
+    _refuse_null_times(path, nulls)
+    return bounds[0], bounds[1]
 
 
 def _refuse_null_times(path: Path, nulls: int) -> None:

@@ -5,20 +5,32 @@ a crash first finishes exactly that window under the same file names.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid5
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import ReplayStateError, SettingsError
+from caspers_lib.replay.chaos import Chaos
+from caspers_lib.replay.chaos_manifest import manifest_batches
 from caspers_lib.replay.clock import event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
+from caspers_lib.replay.event_counts import window_counts, window_of
+from caspers_lib.replay.lock import ReplayLock
+from caspers_lib.replay.original_state import OriginalState, read_original_state
+from caspers_lib.replay.pace import Pace
 from caspers_lib.replay.sink import Sink
 from caspers_lib.replay.state import ReplayState, StateStore
+from caspers_lib.replay.steering import Steering
+from caspers_lib.replay.volume_sink import VolumeSink
 from caspers_lib.replay.window import Window
 
-__all__ = ["Replay", "Tick"]
+__all__ = ["CHAOS_FOLDER", "Preview", "Replay", "Tick", "steer"]
+
+CHAOS_FOLDER = "chaos"
+_STEERING_WAIT = 60.0
+_GO_ON = "go on with the dataset it was begun with, or begin anew with `caspers destroy`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,28 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would write.
+
+    Args:
+        window: virtual seconds (after, until], a window that was cut off included.
+        counts: events by name of their type.
+        state: the state that the run begins with.
+        is_first: whether no run has been before.
+    """
+
+    window: Window
+    counts: dict[str, int]
+    state: ReplayState
+    is_first: bool
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """A dataset that is played into a sink.
 
@@ -48,6 +82,9 @@ class Replay:
         speed: virtual seconds a wall-clock second on the first run; None later on keeps the
             speed the replay has.
         domain: the business.
+        chaos: what is made dirty on purpose, from the first run on; None later on keeps what the
+            replay was begun with.
+        pace: how fast it may write.
         scratch: folder for what does not fit into memory; None is the system's.
     """
 
@@ -57,20 +94,58 @@ class Replay:
     start_day: int
     speed: float | None
     domain: Domain = GHOST_KITCHEN
+    chaos: Chaos | None = None
+    pace: Pace = field(default_factory=Pace)
     scratch: Path | None = None
 
-    def tick(self, now: float, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
+    @property
+    def lock(self) -> ReplayLock:
+        """The lock that keeps a second run away."""
+        return ReplayLock(self.store.folder)
+
+    def tick(
+        self,
+        now: float,
+        on_events: Callable[[int], None] = lambda _count: None,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Tick:
         """Write every event between the watermark and `now`.
+
+        Under a cap it takes as long as the events take, in pieces; between two of them steering
+        is obeyed.
 
         Args:
             now: wall clock, UTC epoch seconds.
             on_events: called with the number of events of each written piece.
+            stopping: asked between two pieces whether to leave the rest to the next run.
 
         Raises:
             SettingsError: the speed or, on the first run, the start day is not allowed.
+            ReplayLockedError: another run is writing.
             ReplayStateError: the state can't be read or belongs to another dataset.
             DatasetError: the dataset holds a row that is no event.
+            SinkError: the events can't be written.
         """
+        after = self.next_window(now).after  # refused before anything is made
+        events, since = 0, self.pace.monotonic()
+        while True:
+            piece = self._locked_piece(now, on_events)
+            events += piece.events
+            if piece.window.until >= piece.state.clock.virtual_time(now) or stopping():
+                return Tick(events, Window(after, piece.window.until), piece.state)
+            self.pace.wait(events, since)
+
+    def _locked_piece(self, now: float, on_events: Callable[[int], None]) -> Tick:
+        with self.lock.held("run") as lease:
+
+            def on_written(count: int) -> None:
+                lease.renew()
+                on_events(count)
+
+            return self._piece(now, on_written)
+
+    def _piece(self, now: float, on_events: Callable[[int], None]) -> Tick:
         stored = self.store.load()
         finished = 0
         state = self._state(stored, now)
@@ -82,10 +157,29 @@ class Replay:
             if state != stored:
                 self.store.save(state)
             return Tick(finished, window, state)
-        state = replace(state, pending=window)
+        if self.pace.piece is not None:
+            window = window_of(self.dataset, window, self.pace.piece, scratch=self.scratch)
+        state = replace(state, pending=window, ticked_at=float(now))
         self.store.save(state)
         count, state = self._finish(state, on_events)
         return Tick(finished + count, window, state)
+
+    def preview(self, now: float) -> Preview:
+        """What a run at `now` would write; nothing is changed.
+
+        Args:
+            now: wall clock, UTC epoch seconds.
+
+        Raises:
+            ReplayStateError, SettingsError, DatasetError: as `tick` would.
+        """
+        stored = self.store.load()
+        state = self._state(stored, now)
+        window = Window(state.watermark, state.clock.virtual_time(now))
+        if state.pending is not None:
+            window = Window(state.watermark, max(window.until, state.pending.until))
+        counts = window_counts(self.dataset, window, domain=self.domain, scratch=self.scratch)
+        return Preview(window, counts, state, is_first=stored is None)
 
     def next_window(self, now: float) -> Window:
         """The window that a run at `now` would write; after a crash first the pending one.
@@ -100,7 +194,10 @@ class Replay:
         return state.pending or Window(state.watermark, state.clock.virtual_time(now))
 
     def _state(self, stored: ReplayState | None, now: float) -> ReplayState:
-        return self._first_state(now) if stored is None else self._steered(stored, now)
+        if stored is not None:
+            return self._steered(stored, now)
+        original = read_original_state(self.store.folder)
+        return self._first_state(now) if original is None else self._imported(original)
 
     def _first_state(self, now: float) -> ReplayState:
         if not 0 <= self.start_day < self.dataset.cycle_days:
@@ -109,16 +206,33 @@ class Replay:
                 f"0 to {self.dataset.cycle_days - 1}",
                 hint="choose a day inside the dataset",
             )
-        if self.speed is None:
-            raise SettingsError("A first run needs a speed", hint="the default is 60")
-        epoch = self.dataset.epoch
+        epoch, speed = self.dataset.epoch, self._first_speed()
         return ReplayState(
             simulation_start=now,
             epoch=epoch,
             cycle_seconds=self.dataset.cycle_seconds,
             shift_seconds=event_shift(now, epoch=epoch, start_day=self.start_day),
-            clock=start_clock(now, epoch=epoch, start_day=self.start_day, speed=self.speed),
+            clock=start_clock(now, epoch=epoch, start_day=self.start_day, speed=speed),
+            first_ts=self.dataset.first_ts,
+            last_ts=self.dataset.last_ts,
+            chaos=self._asked_chaos(),
         )
+
+    def _first_speed(self) -> float:
+        if self.speed is None:
+            raise SettingsError("A first run needs a speed", hint="the default is 60")
+        return self.speed
+
+    def _imported(self, original: OriginalState) -> ReplayState:
+        state = original.as_state(
+            epoch=self.dataset.epoch,
+            cycle_seconds=self.dataset.cycle_seconds,
+            speed=self._first_speed(),
+        )
+        return self._steered(state, state.clock.segments[-1].wall)
+
+    def _asked_chaos(self) -> str | None:
+        return self.chaos.text or None if self.chaos else None
 
     def _steered(self, state: ReplayState, now: float) -> ReplayState:
         mine = (self.dataset.epoch, self.dataset.cycle_seconds)
@@ -126,12 +240,24 @@ class Replay:
             raise ReplayStateError(
                 f"The replay was begun with a dataset of epoch {state.epoch} and "
                 f"{state.cycle_seconds} s a loop; {self.dataset.path} has {mine[0]} and {mine[1]}",
-                hint="go on with the dataset it was begun with, or begin anew with "
+                hint=_GO_ON,
+            )
+        span = (self.dataset.first_ts, self.dataset.last_ts)
+        if (state.first_ts, state.last_ts) not in ((None, None), span):
+            raise ReplayStateError(
+                f"The replay was begun with a dataset whose events are at {state.first_ts} to "
+                f"{state.last_ts}; those of {self.dataset.path} are at {span[0]} to {span[1]}",
+                hint=_GO_ON,
+            )
+        if self.chaos is not None and self._asked_chaos() != state.chaos:
+            raise ReplayStateError(
+                f"The replay was begun with chaos {state.chaos or 'off'}, which stays; asked for "
+                f"is {self._asked_chaos() or 'off'}",
+                hint="events on their way would be lost or doubled; begin anew with "
                 "`caspers destroy`",
             )
-        if self.speed is None:
-            return state
-        return replace(state, clock=state.clock.with_speed(self.speed, now))
+        clock = state.clock if self.speed is None else state.clock.with_speed(self.speed, now)
+        return replace(state, clock=clock, first_ts=span[0], last_ts=span[1])
 
     def _finish(
         self, state: ReplayState, on_events: Callable[[int], None]
@@ -139,18 +265,64 @@ class Replay:
         """Write the pending window, then move the watermark to its end."""
         window = state.pending
         assert window is not None  # noqa: S101 - both callers set it
-        name = uuid5(
-            self.domain.namespace, f"{state.simulation_start}|{window.after}|{window.until}"
-        )
+        # Played again after a seek back, a window of the same ends is another set of files.
+        take = f"|{state.takes}" if state.takes else ""
+        text = f"{state.simulation_start}|{window.after}|{window.until}{take}"
+        name = str(uuid5(self.domain.namespace, text))
+        chaos = Chaos.parse(state.chaos or "")
+        self._write_manifest(window, chaos, name)
         batches = event_batches(
             self.dataset,
             window,
             state.shift_seconds,
             domain=self.domain,
             form=self.sink.form,
+            chaos=chaos,
             scratch=self.scratch,
         )
-        count = self.sink.write(batches, name=str(name), on_events=on_events)
+        count = self.sink.write(batches, name=name, on_events=on_events)
         state = replace(state, watermark=window.until, pending=None)
         self.store.save(state)
         return count, state
+
+    def _write_manifest(self, window: Window, chaos: Chaos, name: str) -> None:
+        """What chaos does to the window's events, beside the state, before any is written."""
+        if not chaos.is_on:
+            return
+        manifest = manifest_batches(
+            self.dataset,
+            window,
+            chaos,
+            domain=self.domain,
+            form=self.sink.form,
+            scratch=self.scratch,
+        )
+        VolumeSink(self.store.folder / CHAOS_FOLDER).write(manifest, name=name)
+
+
+def steer(store: StateStore, change: Steering, now: float) -> ReplayState:
+    """Change the course of a replay, also of one that runs in another process.
+
+    A run that is writing is waited for; the next one obeys.
+
+    Args:
+        store: the replay's state.
+        change: what to do, see `caspers_lib.replay.steering`.
+        now: wall clock, UTC epoch seconds.
+
+    Raises:
+        SettingsError: the speed or the target is not allowed.
+        ReplayLockedError: a run writes for more than a minute.
+        ReplayStateError: the replay has not begun, or its state can't be read.
+    """
+    if store.load() is None:
+        raise ReplayStateError(
+            f"No replay has begun in {store.folder}", hint="`caspers replay tick` begins one"
+        )
+    with ReplayLock(store.folder).held("steer", wait=_STEERING_WAIT):
+        state = store.load()
+        assert state is not None  # noqa: S101 - it was there, and nothing removes it
+        steered = change(state, now)
+        if steered != state:
+            store.save(steered)
+        return steered

@@ -3,25 +3,24 @@
 Contract: DESIGN section 5; the mapping is `caspers_lib.replay.mapping`.
 """
 
-import tempfile
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-from uuid import uuid4
 
 import pyarrow as pa
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import DatasetError
+from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.mapping import event_lines_sql
-from caspers_lib.replay.window import LoopSlice, Window, loop_slices, seam_parts
+from caspers_lib.replay.dataset_query import dataset_connection
+from caspers_lib.replay.form import Form, event_arrow_schema
+from caspers_lib.replay.mapping import events_sql
+from caspers_lib.replay.window import Window, loop_slices, seam_parts
 
-__all__ = ["Form", "event_batches"]
+__all__ = ["Form", "event_arrow_schema", "event_batches"]
 
-Form = Literal["lines"]
 _BATCH_ROWS = 10_000
-_MEMORY_LIMIT = "256MB"
+_SORTED_ROWS = 100_000
 
 
 def event_batches(
@@ -30,58 +29,53 @@ def event_batches(
     shift: int,
     *,
     domain: Domain = GHOST_KITCHEN,
-    form: Form = "lines",  # noqa: ARG001 - the only one so far
+    form: Form = "lines",
+    chaos: Chaos = NO_CHAOS,
     scratch: Path | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The events of `window` as record batches in time order.
+    """The events of `window` as record batches in time order, with chaos in the order of delivery.
 
     Args:
         dataset: what is played.
-        window: virtual seconds.
+        window: virtual seconds; with chaos those of the delivery.
         shift: seconds from virtual to emitted time.
         domain: the business.
-        form: `lines` is one column, `line`: a JSON object and a newline.
+        form: `lines` is one column, `line`: a JSON object and a newline; `named_lines` adds
+            `name`, the delivery's own file stem: the `event_id`, with `-1` for the second one of
+            a duplicate; `columns` is `event_arrow_schema(domain)`.
+        chaos: what goes wrong; nothing by default.
         scratch: folder for what does not fit into memory; None is the system's.
 
     Raises:
-        DatasetError: a row has no order, location, sequence or time, or an unknown event type.
+        DatasetError: an event has no order, location or sequence, an unknown event type, a number
+            that is not finite or a text that should be JSON and isn't.
     """
     loops = {
         "cycle_seconds": dataset.cycle_seconds,
         "first_ts": dataset.first_ts,
         "last_ts": dataset.last_ts,
     }
-    for part in seam_parts(window, **loops):
-        slices = list(loop_slices(part, **loops))
-        if slices:
-            yield from _run(dataset, slices, shift, domain, scratch)
+    parts = seam_parts(window, **loops)
+    if chaos.is_on:
+        parts = (piece for part in parts for piece in _sortable_parts(dataset, part, chaos))
+    with dataset_connection(dataset.path, scratch) as connection:
+        for part in parts:
+            since = None if part.after is None else part.after - chaos.max_delay_seconds
+            slices = list(loop_slices(Window(since, part.until), **loops))
+            if slices:
+                query = events_sql(
+                    dataset, slices, form=form, domain=domain, shift=shift, chaos=chaos, window=part
+                )
+                yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
 
 
-def _run(
-    dataset: EventsFile, slices: list[LoopSlice], shift: int, domain: Domain, scratch: Path | None
-) -> Iterator[pa.RecordBatch]:
-    import duckdb
-
-    query = event_lines_sql(
-        dataset.path,
-        slices,
-        domain=domain,
-        cycle_seconds=dataset.cycle_seconds,
-        shift=shift,
-        is_sorted=dataset.is_sorted,
-    )
-    # Left to itself DuckDB spills into the current folder. It makes this one only when it has to,
-    # and removes it after.
-    spill = (scratch or Path(tempfile.gettempdir())) / f"caspers-replay-{uuid4()}"
-    with duckdb.connect(
-        config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}
-    ) as connection:
-        try:
-            yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
-        # Past the first batches Arrow hands DuckDB's errors on as its own.
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise DatasetError(
-                f"The dataset {dataset.path} can't be replayed: {first}",
-                hint="`caspers dataset check` names what is wrong with it",
-            ) from error
+def _sortable_parts(dataset: EventsFile, window: Window, chaos: Chaos) -> Iterator[Window]:
+    """`window` cut into parts of so few events that they are sorted in memory, in order."""
+    played = dataset.last_ts - dataset.first_ts + 1
+    # Each part reads again what may arrive late from before it.
+    width = max(_SORTED_ROWS * played // dataset.rows, 4 * chaos.max_delay_seconds, 1)
+    after = window.after
+    begin = dataset.first_ts - 1 if after is None else math.floor(after)
+    for until in (*range(begin + width, math.floor(window.until), width), window.until):
+        yield Window(after, until)
+        after = until

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from caspers_lib.replay.event_batches import Form
+from caspers_lib.replay.form import Form
 
 __all__ = ["Sink"]
 
@@ -34,4 +34,7 @@ class Sink(Protocol):
             batches: the events in time order, in the sink's form.
             name: the window's name; a second write under it replaces the first.
             on_events: called with the number of events of each written piece.
+
+        Raises:
+            SinkError: the place can't be written; nothing half-written is visible.
         """

@@ -1,11 +1,13 @@
 """The replay's state: one atomic JSON document, and the two plain texts beside it.
 
 Contract: DESIGN section 5. `_replay_state.json` rules; `_watermark` and `_sim_start` (virtual
-seconds as text) are written after it for readers of the original system.
+seconds as text) are written after it for readers of the original system, see
+`caspers_lib.replay.original_state` for the way back.
 """
 
 import itertools
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +17,19 @@ from caspers_lib.errors import ReplayStateError
 from caspers_lib.replay.clock import Clock, Segment
 from caspers_lib.replay.window import Window
 
-__all__ = ["STATE_FILE", "ReplayState", "StateStore"]
+__all__ = ["SIM_START_FILE", "STATE_FILE", "WATERMARK_FILE", "ReplayState", "StateStore"]
 
 STATE_FILE = "_replay_state.json"
 WATERMARK_FILE = "_watermark"
 SIM_START_FILE = "_sim_start"
-_VERSION = 1
+_VERSION = 2
+_SINCE_VERSION_2: dict[str, object] = {
+    "first_ts": None,
+    "last_ts": None,
+    "ticked_at": None,
+    "takes": 0,
+    "chaos": None,
+}
 _FAR = 2**53  # seconds; beyond it a float skips some
 _HINT = "restore it from a copy, or begin anew with `caspers destroy`"
 
@@ -38,6 +47,11 @@ class ReplayState:
         watermark: virtual seconds up to which every event is written; None before the first run
             has ended.
         pending: the window being written, if any.
+        first_ts: the dataset's first event (UTC epoch seconds); None where it is not known.
+        last_ts: the dataset's last event; with the first one it tells datasets apart.
+        ticked_at: wall clock of the newest run, UTC epoch seconds; None where it is not known.
+        takes: how often a seek went back behind the watermark, so that events are played again.
+        chaos: what is made dirty on purpose, as `Chaos` writes it; None for nothing.
     """
 
     simulation_start: float
@@ -47,6 +61,15 @@ class ReplayState:
     clock: Clock
     watermark: float | None = None
     pending: Window | None = None
+    first_ts: int | None = None
+    last_ts: int | None = None
+    ticked_at: float | None = None
+    takes: int = 0
+    chaos: str | None = None
+
+    def loop_of(self, virtual: float) -> int:
+        """The loop, from 0, that a virtual second belongs to."""
+        return max(0, math.floor((virtual - self.epoch) / self.cycle_seconds))
 
     def to_json(self) -> str:
         """The document, readable by a person."""
@@ -63,8 +86,12 @@ class ReplayState:
         """
         fields: dict[str, Any] = json.loads(text)
         version = fields.pop("version")
-        if version != _VERSION:
-            raise ValueError(f"its version is {version}, this library reads {_VERSION}")
+        if version not in (1, _VERSION) or type(version) is not int:
+            raise ValueError(f"its version is {version}, this library reads 1 and {_VERSION}")
+        if version == 1:
+            fields |= _SINCE_VERSION_2
+        if missing := _SINCE_VERSION_2.keys() - fields.keys():
+            raise KeyError(min(missing))
         clock = Clock(tuple(Segment(**s) for s in fields.pop("segments")))
         watermark, pending = fields.pop("watermark"), fields.pop("pending")
         window = None if pending is None else Window(**pending)
@@ -79,6 +106,11 @@ class StateStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def folder(self) -> Path:
+        """Where the state lies."""
+        return self._folder
+
     def load(self) -> ReplayState | None:
         """The state, or None where there has been no run.
 
@@ -89,7 +121,6 @@ class StateStore:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            self._refuse_orphans(path)
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise ReplayStateError(
@@ -107,31 +138,30 @@ class StateStore:
         """Replace the state atomically; after a crash the old or the new one stands, whole."""
         self._folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._folder / STATE_FILE, state.to_json())
-        start = state.clock.segments[0].virtual
-        write_atomically(self._folder / SIM_START_FILE, f"{start}\n")
+        start, text = self._folder / SIM_START_FILE, f"{state.clock.start}\n"
+        # Written once: the time of the file is the simulation's start.
+        if not (start.is_file() and start.read_bytes() == text.encode()):
+            write_atomically(start, text)
         if state.watermark is not None:
             write_atomically(self._folder / WATERMARK_FILE, f"{state.watermark}\n")
-
-    def _refuse_orphans(self, path: Path) -> None:
-        orphans = [n for n in (WATERMARK_FILE, SIM_START_FILE) if (self._folder / n).exists()]
-        if orphans:
-            raise ReplayStateError(
-                f"{self._folder} holds {' and '.join(orphans)} but not {path.name}", hint=_HINT
-            )
 
 
 def _refuse_contradictions(state: ReplayState) -> None:
     """Refuse what no run writes: played on, it would emit events again or leave some out."""
     segments, watermark, pending = state.clock.segments, state.watermark, state.pending
-    wholes = [state.epoch, state.cycle_seconds, state.shift_seconds]
+    wholes = [state.epoch, state.cycle_seconds, state.shift_seconds, state.takes]
     numbers = [*wholes, state.simulation_start]
     numbers += [n for s in segments for n in (s.wall, s.virtual, s.speed)]
     numbers += [] if watermark is None else [watermark]
     numbers += [] if pending is None else [pending.until]
+    optional = (state.ticked_at, state.first_ts, state.last_ts)
+    numbers += [n for n in optional if n is not None]
     if not all(type(n) in (int, float) and abs(n) < _FAR for n in numbers):
         raise ValueError("a time or a speed is no number of seconds")
     if not all(type(n) is int for n in wholes):
-        raise ValueError("epoch, cycle_seconds and shift_seconds must be whole")
+        raise ValueError("epoch, cycle_seconds, shift_seconds and takes must be whole")
+    if not (state.chaos is None or isinstance(state.chaos, str)):
+        raise ValueError("its chaos is no text")
     if not segments or any(a.wall > b.wall for a, b in itertools.pairwise(segments)):
         raise ValueError("its clock has no segments in the order of their wall-clock time")
     if min(s.speed for s in segments) < 0:

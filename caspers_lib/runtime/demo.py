@@ -72,7 +72,10 @@ class Demo:
             ConsoleError: the port is in use.
         """
         root = self.business.root
-        owner = Owner.this_process("caspers demo", self.business.dataset_file)
+        owner = replace(
+            Owner.this_process("caspers demo", self.business.dataset_file),
+            tick_seconds=self.tick_seconds,
+        )
         with owned(root, owner):
             self.business.check()
             server = ConsoleServer(create_app(self.live_status), host=self.host, port=self.port)
@@ -146,7 +149,7 @@ class _Ticker(Thread):
     def run(self) -> None:
         while not self._stop_event.wait(self._seconds):
             try:
-                self._business.tick()
+                self._business.tick(stopping=self._stop_event.is_set)
             except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
                 self.error = error
                 self._stop_event.set()

@@ -22,12 +22,14 @@ from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.change_feed import sync_once
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.medallion.registration import register_pipeline
+from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
+from caspers_lib.replay.pace import Pace
 from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import VolumeSink
+from caspers_lib.replay.volume_sink import Layout, VolumeSink
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_root import LocalRoot
@@ -39,10 +41,27 @@ from caspers_lib.spark_sql import quote_name
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["LocalBusiness"]
+__all__ = ["LocalBusiness", "ReplayOptions"]
 
 _COMPLAINT_SEED = 42
 _HEARTBEAT_EVENTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How the replay is asked to write.
+
+    Args:
+        speed: a speed that was asked for; None keeps what the replay has.
+        pace: how fast it may write.
+        chaos: what is made dirty on purpose; None keeps what the replay was begun with.
+        layout: JSON lines in few files, or a file per event.
+    """
+
+    speed: float | None = None
+    pace: Pace = field(default_factory=Pace)
+    chaos: Chaos | None = None
+    layout: Layout = "batched"
 
 
 @dataclass
@@ -52,14 +71,14 @@ class LocalBusiness:
     Args:
         root: where all state lies; this process owns it.
         dataset: the events file to replay; None is the generated one.
-        speed: a speed that was asked for; None keeps what the replay has.
+        options: how the replay is asked to write.
         now: the wall clock, UTC epoch seconds.
         domain: the business.
     """
 
     root: LocalRoot
     dataset: Path | None = None
-    speed: float | None = None
+    options: ReplayOptions = field(default_factory=ReplayOptions)
     now: Callable[[], float] = time.time
     domain: Domain = GHOST_KITCHEN
     postgres: EmbeddedPostgres = field(init=False)
@@ -137,18 +156,25 @@ class LocalBusiness:
         first = store.load() is None
         return Replay(
             dataset=EventsFile.open(self.dataset_file, self.domain),
-            sink=VolumeSink(self.root.events),
+            sink=VolumeSink(self.root.events, layout=self.options.layout),
             store=store,
             start_day=self.root.settings.start_day,
-            speed=self.root.settings.speed_multiplier if first else self.speed,
+            speed=self.root.settings.speed_multiplier if first else self.options.speed,
             domain=self.domain,
+            chaos=self.options.chaos,
+            pace=self.options.pace,
             scratch=self.root.run,
         )
 
-    def tick(self, on_events: Callable[[int], None] = lambda _count: None) -> Tick:
-        """Write the events between the watermark and now."""
+    def tick(
+        self,
+        on_events: Callable[[int], None] = lambda _count: None,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Tick:
+        """Write the events between the watermark and now, see `Replay.tick`."""
         with self._ticking:
-            return self.replay().tick(self.now(), on_events)
+            return self.replay().tick(self.now(), on_events, stopping=stopping)
 
     def _start_postgres(self, report: Report) -> str:
         report("starting the server")

@@ -108,12 +108,14 @@ class Owner:
         command: what it runs.
         dataset: the events file it replays.
         url: the console's address, if it serves one.
+        tick_seconds: wall-clock seconds between its ticks, if it ticks the replay.
     """
 
     pid: int
     command: str
     dataset: str | None = None
     url: str | None = None
+    tick_seconds: float | None = None
 
     @classmethod
     def this_process(cls, command: str, dataset: Path | None = None) -> "Owner":

@@ -3,25 +3,21 @@
 Contract: DESIGN section 10, `caspers status --json`.
 """
 
-import math
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import pyarrow.parquet as pq
 
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.server import EmbeddedPostgres, running_dsn
 from caspers_lib.lakebase.target import count_rows
-from caspers_lib.replay.state import ReplayState, StateStore
+from caspers_lib.replay.state import StateStore
 from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.catalog import delta_rows, delta_tables
 from caspers_lib.runtime.local_root import LocalRoot, read_owner
+from caspers_lib.runtime.replay_status import ReplayStatus, replay_status
 
 __all__ = ["DemoStatus", "read_status"]
-
-ReplayPhase = Literal["not_started", "running", "paused", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +26,6 @@ class PathRows:
 
     path: str
     rows: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayStatus:
-    """Where the replay stands.
-
-    Args:
-        status: not_started, running (a process plays it), paused (speed 0) or stopped.
-        speed: virtual seconds a wall-clock second.
-        watermark: virtual seconds up to which events are written.
-        shift_seconds: from virtual to emitted time.
-        loop: the watermark's loop, from 0.
-        virtual_time: the clock's virtual time now, ISO 8601 UTC.
-    """
-
-    status: ReplayPhase
-    speed: float | None = None
-    watermark: float | None = None
-    shift_seconds: int | None = None
-    loop: int | None = None
-    virtual_time: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +88,6 @@ def read_status(root: LocalRoot, now: float) -> DemoStatus:
         replay=replay_status(StateStore(root.replay_state).load(), now, alive=alive),
         postgres=_postgres(root),
         console=ConsoleStatus(owner.url if owner and alive else None),
-    )
-
-
-def replay_status(state: ReplayState | None, now: float, *, alive: bool) -> ReplayStatus:
-    """The replay's part of the status.
-
-    Args:
-        state: the replay's state, None before the first run.
-        now: wall clock, UTC epoch seconds.
-        alive: whether a process plays it.
-    """
-    if state is None:
-        return ReplayStatus("not_started")
-    paused: ReplayPhase = "paused" if state.clock.speed == 0 else "running"
-    virtual = state.clock.virtual_time(now)
-    return ReplayStatus(
-        status=paused if alive or paused == "paused" else "stopped",
-        speed=state.clock.speed,
-        watermark=state.watermark,
-        shift_seconds=state.shift_seconds,
-        loop=None
-        if state.watermark is None
-        else math.floor((state.watermark - state.epoch) / state.cycle_seconds),
-        virtual_time=datetime.fromtimestamp(virtual, UTC).isoformat(),
     )
 
 

@@ -1,5 +1,6 @@
 """What a dataset file says of itself, and which files are refused."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import DatasetError
 from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, EVENTS_SCHEMA, SORT_KEY, EventsFile
+from caspers_lib.replay.generator import generate_dataset
 
 DAY = 86_400
 EPOCH = GHOST_KITCHEN.epoch
@@ -118,6 +120,40 @@ def test_nested_columns_in_front_of_the_time_do_not_hide_it(
     found = EventsFile.open(write(tmp_path / "a.parquet", table.add_column(0, "meta", nested)))
     assert (found.first_ts, found.last_ts) == (EPOCH + 5_000, EPOCH + 5_002)
     assert found.is_sorted
+
+
+def test_a_copy_has_the_same_fingerprint(small: EventsFile, tmp_path: Path) -> None:
+    copy = tmp_path / "another name.parquet"
+    copy.write_bytes(small.path.read_bytes())
+    assert EventsFile.open(copy).fingerprint == small.fingerprint
+    assert re.fullmatch("[0-9a-f]{32}", small.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.slice(1),
+        lambda t: t.take([2, 3, 0, 1, 4, 5]),
+        lambda t: retyped(t, "order_id", pa.array(["B"] * 6)),
+        lambda t: retyped(t, "ping_lat", pa.array([1.5] * 6, pa.float32())),
+        lambda t: retyped(t, "location_id", t["location_id"].cast(pa.int32())),
+        lambda t: t.append_column("note", t["order_id"]),
+        lambda t: t.replace_schema_metadata({EPOCH_KEY: "1000"}),
+    ],
+)
+def test_other_rows_columns_or_metadata_have_another_fingerprint(
+    change: Callable[[pa.Table], pa.Table], tmp_path: Path, table: pa.Table
+) -> None:
+    mine = EventsFile.open(write(tmp_path / "mine.parquet", table))
+    other = EventsFile.open(write(tmp_path / "other.parquet", change(table)))
+    assert mine.fingerprint != other.fingerprint
+
+
+def test_datasets_of_two_seeds_have_two_fingerprints(small: EventsFile, tmp_path: Path) -> None:
+    # Epoch, cycle and nearly all sizes are equal.
+    other = EventsFile.open(generate_dataset(tmp_path, seed=3, days=3, scale=0.02))
+    assert (other.epoch, other.cycle_seconds) == (small.epoch, small.cycle_seconds)
+    assert other.fingerprint != small.fingerprint
 
 
 def retyped(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

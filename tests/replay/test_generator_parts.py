@@ -1,6 +1,8 @@
 """The generator's parts: draws, demand, load and streets."""
 
+import heapq
 import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +22,15 @@ from caspers_lib.replay.generator.demand import (
 from caspers_lib.replay.generator.draws import Draws
 from caspers_lib.replay.generator.events import order_ids
 from caspers_lib.replay.generator.orders import order_lives
-from caspers_lib.replay.generator.streets import Edges, shortest_ways, street_network
+from caspers_lib.replay.generator.street_map import (
+    KITCHEN,
+    SIDE,
+    Edges,
+    StreetMap,
+    shortest_ways,
+    street_map,
+)
+from caspers_lib.replay.generator.streets import Streets, customer_streets
 
 SAN_FRANCISCO, SILICON_VALLEY, BELLEVUE, CHICAGO = CITIES
 
@@ -122,8 +132,28 @@ def test_a_crowd_makes_a_queue_that_is_bounded() -> None:
     assert load.pressure.max() == 2.0
 
 
+def test_the_queue_at_the_kitchen_explains_most_of_an_orders_time() -> None:
+    streets = customer_streets(SAN_FRANCISCO, 42)
+    waits, minutes = [], []
+    left = 0.0
+    for day in range(28):
+        expected = expected_orders(SAN_FRANCISCO, day, 0, Draws(42, 2, day, 1))
+        created, crowd = arrivals(expected, 1.0, Draws(42, 2, day, 1))
+        load = kitchen_load(SAN_FRANCISCO, day, crowd, left)
+        left = float(load.wait[-1])
+        baskets = draw_baskets(len(created), brand_weights(1, day), Draws(42, 3, day, 1))
+        lives = order_lives(SAN_FRANCISCO, streets, baskets, created, load, 0, Draws(5, day))
+        waits += load.wait[created // 300].tolist()
+        minutes += ((lives.delivered - lives.created) / 60).tolist()
+    late = np.asarray(minutes) > 60
+    queued = np.asarray(waits) > 600
+    assert np.corrcoef(waits, minutes)[0, 1] > 0.7
+    assert late[queued].mean() > 0.2
+    assert late[~queued].mean() < 0.01
+
+
 def test_orders_wait_for_the_kitchen_and_cook_longer_under_pressure() -> None:
-    streets = street_network(BELLEVUE, 42)
+    streets = customer_streets(BELLEVUE, 42)
     created = np.arange(0, 86_400, 600)
     baskets = draw_baskets(len(created), brand_weights(3, 0), Draws(1))
     calm = Load(wait=np.zeros(289), pressure=np.zeros(288))
@@ -141,6 +171,9 @@ def test_orders_wait_for_the_kitchen_and_cook_longer_under_pressure() -> None:
     assert (hasty.finished - hasty.started > 1.1 * (alone.finished - alone.started)).all()
 
 
+# --- streets ----------------------------------------------------------------------------------
+
+
 @given(
     st.integers(2, 8).flatmap(
         lambda n: st.lists(
@@ -152,15 +185,14 @@ def test_orders_wait_for_the_kitchen_and_cook_longer_under_pressure() -> None:
 def test_shortest_ways_agree_with_trying_every_street(
     graph: tuple[int, list[tuple[int, int, int]]],
 ) -> None:
-    size, streets = graph
+    size, one_ways = graph
     edges: Edges = [[] for _ in range(size)]
     best = [0.0] + [float("inf")] * (size - 1)
-    for a, b, length in streets:
+    for a, b, length in one_ways:
         edges[a].append((b, length))
-        edges[b].append((a, length))
     for _ in range(size):
-        for a, b, length in streets:
-            best[a], best[b] = min(best[a], best[b] + length), min(best[b], best[a] + length)
+        for a, b, length in one_ways:
+            best[b] = min(best[b], best[a] + length)
     way, before = shortest_ways(edges, 0)
     assert way == [-1 if b == float("inf") else b for b in best]
     for node, previous in enumerate(before):
@@ -169,12 +201,88 @@ def test_shortest_ways_agree_with_trying_every_street(
             assert (node, way[node] - way[previous]) in edges[previous]
 
 
-@pytest.mark.parametrize("city", CITIES)
-def test_routes_lead_by_street_from_the_kitchen_to_the_customer(city: City) -> None:
-    streets = street_network(city, 42)
-    assert len(streets.lat) > 2_000
-    assert len(set(streets.address)) == len(streets.address)
-    assert all(address.endswith(city.place) for address in streets.address)
+@pytest.fixture(scope="module", params=CITIES, ids=lambda city: city.code)
+def city(request: pytest.FixtureRequest) -> City:
+    found: City = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def streets(city: City) -> Streets:
+    return customer_streets(city, 42)
+
+
+@pytest.fixture(scope="module")
+def plan(city: City) -> StreetMap:
+    """The map that the city's customers live on."""
+    return street_map(Draws(42, 1, city.location_id))
+
+
+@pytest.fixture(scope="module")
+def driven(city: City, plan: StreetMap, streets: Streets) -> list[list[int]]:
+    """The corners of every customer's route, found again by their coordinates."""
+    x, y = plan.x - plan.x[KITCHEN], plan.y - plan.y[KITCHEN]
+    north = x * city.grid_sin + y * city.grid_cos
+    east = x * city.grid_cos - y * city.grid_sin
+    lat = np.round(city.lat + north / 111_200.0, 5).tolist()
+    lon = np.round(city.lon + east / city.meters_per_lon, 5).tolist()
+    corner = {place: n for n, place in enumerate(zip(lat, lon, strict=True))}
+    assert len(corner) == SIDE * SIDE
+    return [[corner[a, b] for a, b in json.loads(text)] for text in streets.route_json]
+
+
+def test_routes_follow_streets_in_the_direction_in_which_they_run(
+    plan: StreetMap, streets: Streets, driven: list[list[int]]
+) -> None:
+    length = {(a, b): d for a, found in enumerate(plan.edges) for b, d in found}
+    for route, total in zip(driven, streets.length_dm.tolist(), strict=True):
+        assert route[0] == KITCHEN
+        assert sum(length[step] for step in pairwise(route)) == total
+
+
+def test_no_way_is_shorter_than_the_one_that_is_driven(
+    plan: StreetMap, streets: Streets, driven: list[list[int]]
+) -> None:
+    best = {KITCHEN: 0}
+    queue = [(0, KITCHEN)]
+    while queue:
+        gone, here = heapq.heappop(queue)
+        for there, step in plan.edges[here] if gone == best[here] else ():
+            if gone + step < best.get(there, 1 << 60):
+                best[there] = gone + step
+                heapq.heappush(queue, (gone + step, there))
+    assert [best[route[-1]] for route in driven] == streets.length_dm.tolist()
+
+
+def test_one_way_streets_run_either_way_and_make_some_routes_longer(plan: StreetMap) -> None:
+    edges = [dict(found) for found in plan.edges]
+    one_way = [(a, b) for a, found in enumerate(edges) for b in found if a not in edges[b]]
+    assert {b - a for a, b in one_way} == {1, -1, SIDE, -SIDE}
+    assert 0.15 < len(one_way) / sum(map(len, edges)) < 0.5
+    both = [list(found.items()) for found in edges]
+    for a, b in one_way:
+        both[b].append((a, edges[a][b]))
+    lawful, lawless = (shortest_ways(e, KITCHEN)[0] for e in (plan.edges, both))
+    longer = [a > b for a, b in zip(lawful, lawless, strict=True) if a > 0]
+    assert sum(longer) > 0.2 * len(longer)
+
+
+def test_long_roads_run_across_the_grid_and_are_driven(
+    plan: StreetMap, driven: list[list[int]]
+) -> None:
+    across = {(a, b) for a, found in enumerate(plan.edges) for b, _ in found}
+    across = {(a, b) for a, b in across if abs(b - a) in (SIDE - 1, SIDE + 1)}
+    assert {abs(b - a) for a, b in across} == {SIDE - 1, SIDE + 1}
+    assert all(a in plan.road and b in plan.road for a, b in across)
+    assert {(b, a) for a, b in across} == across
+    assert len(across) > 150
+    used = [any(step in across for step in pairwise(route)) for route in driven]
+    assert sum(used) > 0.3 * len(used)
+
+
+def test_nearly_every_corner_can_be_reached(city: City, streets: Streets) -> None:
+    assert len(streets.lat) > 0.97 * SIDE * SIDE
+    assert 3_000 <= streets.length_dm.min() < streets.length_dm.max() < 130_000
     for n in range(0, len(streets.lat), 97):
         route = json.loads(streets.route_json[n])
         assert route[0] == [city.lat, city.lon]
@@ -187,8 +295,21 @@ def test_routes_lead_by_street_from_the_kitchen_to_the_customer(city: City) -> N
         assert sum(meters) == pytest.approx(streets.length_dm[n] / 10, rel=0.01)
 
 
+def test_addresses_look_like_a_citys_and_are_nobody_elses(city: City, streets: Streets) -> None:
+    form = re.compile(
+        r"[1-9][0-9]{2,3} [A-Z][a-z]+( [A-Z][a-z]+)? (Street|Avenue|Road)(, Apt [1-5][A-D])?, "
+        + re.escape(city.place)
+    )
+    assert all(form.fullmatch(address) for address in streets.address)
+    assert len(set(streets.address)) == len(streets.address)
+    kinds = {word for address in streets.address for word in re.findall(r"(\w+),", address)}
+    assert {"Street", "Avenue", "Road"} <= kinds
+    in_flats = sum(", Apt " in address for address in streets.address)
+    assert 0.15 < in_flats / len(streets.address) < 0.35
+
+
 def test_positions_move_from_the_kitchen_to_the_customer() -> None:
-    streets = street_network(CHICAGO, 42)
+    streets = customer_streets(CHICAGO, 42)
     customer = np.asarray([100, 100, 100])
     length = int(streets.length_dm[100])
     lat, lon = streets.positions(customer, np.asarray([0, length // 2, length]))

@@ -1,16 +1,14 @@
 """DuckDB's event lines against a plain Python account of the same mapping."""
 
+import functools
 import json
 import math
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid5
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,159 +16,57 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.errors import DatasetError
 from caspers_lib.replay.dataset import EVENTS_SCHEMA, EventsFile
-from caspers_lib.replay.mapping import event_id_name, event_lines_sql, order_suffix
-from caspers_lib.replay.window import LoopSlice
-
-EPOCH = GHOST_KITCHEN.epoch
-DAY = 86_400
-NAMESPACE = UUID("5d0c8a52-6d4b-5c0e-9f0e-0a6f3c1b7e21")
-
-# Event type id: its name, and its body's keys with their column and whether it is JSON already.
-EVENTS: dict[int, tuple[str, list[tuple[str, str, bool]]]] = {
-    1: (
-        "order_created",
-        [
-            ("customer_lat", "customer_lat", False),
-            ("customer_lon", "customer_lon", False),
-            ("customer_addr", "customer_addr", False),
-            ("items", "items_json", True),
-        ],
-    ),
-    2: ("gk_started", []),
-    3: ("gk_finished", []),
-    4: ("gk_ready", []),
-    5: ("driver_arrived", []),
-    6: ("driver_picked_up", [("route_points", "route_json", True)]),
-    7: (
-        "driver_ping",
-        [
-            ("progress_pct", "ping_progress", False),
-            ("loc_lat", "ping_lat", False),
-            ("loc_lon", "ping_lon", False),
-        ],
-    ),
-    8: (
-        "delivered",
-        [
-            ("delivered_lat", "customer_lat", False),
-            ("delivered_lon", "customer_lon", False),
-        ],
-    ),
-}
-SHORT_ESCAPES = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", '"': '"', "\\": "\\"}
-
-Row = dict[str, Any]
-
-
-def json_text(value: str) -> str:
-    """A JSON string: quotes, backslashes and control characters escaped, all else as it is."""
-
-    def escaped(char: str) -> str:
-        if char in SHORT_ESCAPES:
-            return "\\" + SHORT_ESCAPES[char]
-        return char if char >= " " else f"\\u{ord(char):04X}"
-
-    return '"' + "".join(map(escaped, value)) + '"'
-
-
-def body_text(row: Row) -> str:
-    fields = []
-    for key, column, is_json in EVENTS[row["event_type_id"]][1]:
-        value = row[column]
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            continue
-        text = value if is_json else json_text(value) if isinstance(value, str) else repr(value)
-        fields.append(f'"{key}":{text}')
-    return "{" + ",".join(fields) + "}"
-
-
-def reference_line(row: Row, loop: int, shift: int) -> str:
-    order = row["order_id"] + ("" if loop == 0 else f"-L{loop}")
-    seconds = row["ts_seconds"] + loop * DAY + shift
-    ts = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    fields = {
-        "event_id": json_text(str(uuid5(NAMESPACE, f"{order}|{row['sequence']}"))),
-        "event_type": json_text(EVENTS[row["event_type_id"]][0]),
-        "ts": json_text(ts.strftime("%Y-%m-%d %H:%M:%S") + ".000"),
-        "location_id": str(row["location_id"]),
-        "order_id": json_text(order),
-        "sequence": str(row["sequence"]),
-        "body": json_text(body_text(row)),
-    }
-    return "{" + ",".join(f'"{key}":{value}' for key, value in fields.items()) + "}\n"
-
-
-def reference_lines(rows: list[Row], *, loops: int, shift: int) -> list[str]:
-    played = [(row, loop) for row in rows for loop in range(loops)]
-    played.sort(key=lambda p: (p[0]["ts_seconds"] + p[1] * DAY, p[0]["order_id"], p[0]["sequence"]))
-    return [reference_line(row, loop, shift) for row, loop in played]
-
-
-def parsed(line: str) -> Row:
-    event: Row = json.loads(line)
-    return {**event, "body": json.loads(event["body"])}
+from caspers_lib.replay.event_batches import event_arrow_schema, event_batches
+from caspers_lib.replay.form import Form
+from caspers_lib.replay.mapping import event_id_name, events_sql, order_suffix
+from caspers_lib.replay.window import LoopSlice, Window
+from tests.replay.event_account import (
+    DAY,
+    EPOCH,
+    EVENTS,
+    NAMESPACE,
+    Row,
+    parsed,
+    played,
+    reference_event,
+    reference_line,
+    reference_lines,
+    row_sets,
+    texts,
+    writes_numbers_as_python_does,
+)
 
 
 def mapped(dataset: EventsFile, *, loops: int = 1, shift: int = 0) -> list[str]:
     """The lines of a dataset's first loops."""
-    slices = [LoopSlice(n, dataset.first_ts, dataset.last_ts) for n in range(loops)]
-    sql = event_lines_sql(
-        dataset.path,
-        slices,
+    return [event["line"] for event in formed(dataset, "lines", loops=loops, shift=shift)]
+
+
+def formed(dataset: EventsFile, form: Form, *, loops: int, shift: int) -> list[Row]:
+    """The rows of the query over a dataset's first loops."""
+    until = dataset.last_ts + loops * dataset.cycle_seconds
+    sql = events_sql(
+        dataset,
+        [LoopSlice(n, dataset.first_ts, dataset.last_ts) for n in range(loops)],
+        form=form,
         domain=GHOST_KITCHEN,
-        cycle_seconds=DAY,
         shift=shift,
-        is_sorted=False,
+        window=Window(None, until),
     )
-    with duckdb.connect() as connection:
-        return [line for (line,) in connection.execute(sql).fetchall()]
+    rows: list[Row] = shared_connection().sql(sql).to_arrow_table().to_pylist()
+    return rows
 
 
-texts = st.text(max_size=20) | st.text("\"\\/\x00\x01\x1f\x7f\n\r\t\u2028é🍔<>'|-L1", max_size=12)
-float32s = st.floats(width=32)  # NaN, infinities and subnormal numbers too
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=5,
-)
-json_texts = st.builds(
-    json.dumps,
-    st.lists(json_values, max_size=3),
-    ensure_ascii=st.booleans(),
-    indent=st.none() | st.just(1),
-)
-dataset_rows = st.fixed_dictionaries(
-    {
-        "event_type_id": st.sampled_from(sorted(EVENTS)),
-        "ts_seconds": st.integers(EPOCH, EPOCH + 2 * DAY),
-        "location_id": st.integers(-128, 127),
-        "order_id": texts,
-        "sequence": st.integers(-128, 127),
-        "customer_lat": st.none() | float32s,
-        "customer_lon": st.none() | float32s,
-        "customer_addr": st.none() | texts,
-        "items_json": st.none() | json_texts,
-        "route_json": st.none() | json_texts,
-        "ping_lat": st.none() | float32s,
-        "ping_lon": st.none() | float32s,
-        "ping_progress": st.none() | float32s,
-    }
-)
-row_sets = st.lists(
-    dataset_rows, min_size=1, max_size=12, unique_by=lambda row: (row["order_id"], row["sequence"])
-)
-
-
-def writes_numbers_as_python_does(row: Row) -> bool:
-    """Exponents are written 1e16 here and 1e+16 there: the same numbers, other bytes."""
-    numbers = [v for v in row.values() if isinstance(v, float) and math.isfinite(v)]
-    return all(v == 0 or 1e-4 <= abs(v) < 1e16 for v in numbers)
+@functools.cache
+def shared_connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 @settings(max_examples=50)
 @given(row_sets, st.integers(1, 3), st.integers(-EPOCH, 10**9))
-def test_lines_equal_the_plain_python_account(
+def test_the_three_forms_equal_the_plain_python_account(
     write_rows: Callable[..., EventsFile],
     rows: list[Row],
     loops: int,
@@ -178,11 +74,20 @@ def test_lines_equal_the_plain_python_account(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = write_rows(Path(folder, "events.parquet"), rows)
-        found = mapped(dataset, loops=loops, shift=shift)
+        lines = mapped(dataset, loops=loops, shift=shift)
+        named = formed(dataset, "named_lines", loops=loops, shift=shift)
+        columns = formed(dataset, "columns", loops=loops, shift=shift)
     expected = reference_lines(rows, loops=loops, shift=shift)
-    assert [parsed(line) for line in found] == [parsed(line) for line in expected]
+    events = [reference_event(row, loop, shift) for row, loop in played(rows, loops)]
+    assert [parsed(line) for line in lines] == [parsed(line) for line in expected]
+    assert [{**e, "body": json.loads(e["body"])} for e in columns] == [
+        {**e, "body": json.loads(e["body"])} for e in events
+    ]
+    assert named == [
+        {"line": line, "name": e["event_id"]} for line, e in zip(lines, events, strict=True)
+    ]
     if all(map(writes_numbers_as_python_does, rows)):
-        assert found == expected
+        assert (lines, columns) == (expected, events)
 
 
 @pytest.mark.parametrize("type_id", sorted(EVENTS))
@@ -217,16 +122,145 @@ def test_every_event_type_of_the_domain_is_in_the_account() -> None:
     assert GHOST_KITCHEN.namespace == NAMESPACE
 
 
-def test_numbers_that_are_not_finite_leave_their_field_out(
+@pytest.mark.parametrize("form", ["lines", "named_lines", "columns"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("type_id", "column"), [(1, "customer_lat"), (7, "ping_progress"), (8, "customer_lon")]
+)
+def test_a_number_that_is_not_finite_is_refused(
+    type_id: int,
+    column: str,
+    value: float,
+    form: Form,
     tmp_path: Path,
     event_row: Callable[..., Row],
     write_rows: Callable[..., EventsFile],
 ) -> None:
-    row = event_row(
-        event_type_id=7, ping_lat=math.nan, ping_lon=-math.inf, ping_progress=float(np.float32(0.1))
+    row = event_row(event_type_id=type_id, **{column: value})
+    dataset = write_rows(tmp_path / "events.parquet", [event_row(sequence=1), row])
+    with pytest.raises(DatasetError) as raised:
+        list(event_batches(dataset, Window(None, EPOCH), 0, form=form))
+    assert raised.value.message == (
+        f"The dataset {dataset.path} can't be replayed: order 'A' has a {column} that is not a "
+        f"finite number: {value}"
     )
+    assert "caspers dataset check" in raised.value.hint
+    assert raised.value.__cause__ is not None
+
+
+NO_JSON = [
+    *("", " ", "[", "[1", "{'a': 1}", "[1] 2", "nope", '["\t"]', '["\\x"]', "[01]", "/**/[]"),
+    *("[1,]", "[1 ,\n]", '{"a":1,}', "[NaN]", "[nan]", '{"a": -Infinity}', "inf", '["\\"",]'),
+]
+
+
+@pytest.mark.parametrize("text", NO_JSON)
+@pytest.mark.parametrize(("type_id", "column"), [(1, "items_json"), (6, "route_json")])
+def test_a_text_that_should_be_json_and_is_not_is_refused(
+    type_id: int,
+    column: str,
+    text: str,
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    row = event_row(event_type_id=type_id, order_id='it\'s\n"B"', **{column: text})
+    dataset = write_rows(tmp_path / "events.parquet", [row])
+    with pytest.raises(DatasetError) as raised:
+        list(event_batches(dataset, Window(None, EPOCH), 0))
+    assert raised.value.message == (
+        f"The dataset {dataset.path} can't be replayed: order 'it's\\n\\\"B\\\"' has a text in "
+        f"{column} that is not JSON"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", " [1, 2.5e3, -0] ", "null", '{"a": [{}, ""]}', '["Banana, nan, [inf]", ",]"]'),
+        *('["NaN,]\\"", {"x,}": "-Infinity"}]', '["\\\\", "nan"]', "[1e400]", '["\\ud83c\\udf54"]'),
+    ],
+)
+def test_json_that_looks_like_none_is_taken_over_as_it_is(
+    text: str,
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    row = event_row(event_type_id=1, items_json=text)
     (line,) = mapped(write_rows(tmp_path / "events.parquet", [row]))
-    assert json.loads(line)["body"] == '{"progress_pct":0.10000000149011612}'
+    assert json.loads(line)["body"] == f'{{"items":{text}}}'
+
+
+def test_a_bad_value_that_the_events_type_does_not_use_is_allowed(
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    row = event_row(event_type_id=2, items_json="[", route_json="nan", ping_lat=math.nan)
+    assert mapped(write_rows(tmp_path / "events.parquet", [row])) == [reference_line(row, 0, 0)]
+
+
+@pytest.mark.parametrize("form", ["lines", "columns"])
+@pytest.mark.parametrize("column", ["order_id", "location_id", "sequence"])
+def test_an_event_without_its_envelope_is_refused(
+    column: str,
+    form: Form,
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    dataset = write_rows(tmp_path / "events.parquet", [event_row(order_id="A")])
+    table = pq.read_table(dataset.path)
+    place = table.schema.get_field_index(column)
+    nothing = pa.nulls(1, table.schema.field(place).type)
+    pq.write_table(table.set_column(place, column, nothing), dataset.path)
+    with pytest.raises(DatasetError, match=f"order '.*' has no {column}$"):
+        list(event_batches(dataset, Window(None, EPOCH), 0, form=form))
+
+
+def test_an_unknown_event_type_is_refused(
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    dataset = write_rows(tmp_path / "events.parquet", [event_row(event_type_id=9)])
+    with pytest.raises(DatasetError, match=r"order 'A' has the unknown event_type_id 9$"):
+        list(event_batches(dataset, Window(None, EPOCH), 0))
+
+
+@pytest.mark.parametrize("column", ["location_id", "sequence"])
+def test_a_number_too_large_for_its_column_is_refused_in_one_sentence(
+    column: str,
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    dataset = write_rows(
+        tmp_path / "events.parquet", [event_row(**{column: 2**31})], types={column: pa.int64()}
+    )
+    with pytest.raises(DatasetError, match=r"can't be replayed: .* out of range") as raised:
+        list(event_batches(dataset, Window(None, EPOCH), 0, form="columns"))
+    assert "\n" not in raised.value.message
+
+
+def test_the_columns_have_the_domains_names_and_types(
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    dataset = write_rows(tmp_path / "events.parquet", [event_row()])
+    (batch,) = event_batches(dataset, Window(None, EPOCH), 0, form="columns")
+    assert batch.schema == event_arrow_schema(GHOST_KITCHEN)
+    assert [(field.name, str(field.type)) for field in batch.schema] == [
+        ("event_id", "string"),
+        ("event_type", "string"),
+        ("ts", "string"),
+        ("location_id", "int32"),
+        ("order_id", "string"),
+        ("sequence", "int32"),
+        ("body", "string"),
+    ]
 
 
 def test_an_empty_text_is_a_value_and_a_missing_one_is_none(
@@ -383,15 +417,15 @@ def test_a_further_column_of_the_file_changes_nothing_whatever_its_name(
     assert mapped(EventsFile.open(dataset.path)) == [reference_line(row, 0, 0)]
 
 
-def test_a_slice_of_a_sorted_file_is_not_sorted_again(tmp_path: Path) -> None:
+def test_a_slice_of_a_sorted_file_is_not_sorted_again(small: EventsFile) -> None:
     def sql(loops: int, *, is_sorted: bool) -> str:
-        return event_lines_sql(
-            tmp_path / "events.parquet",
+        return events_sql(
+            replace(small, is_sorted=is_sorted),
             [LoopSlice(n, 0, 1) for n in range(loops)],
+            form="lines",
             domain=GHOST_KITCHEN,
-            cycle_seconds=DAY,
             shift=0,
-            is_sorted=is_sorted,
+            window=Window(None, 1.0),
         )
 
     assert "ORDER BY" not in sql(1, is_sorted=True)

@@ -27,6 +27,11 @@ STATE = ReplayState(
     ),
     watermark=1e9 + 10.125,
     pending=Window(1e9 + 10.125, 1e9 + 99.5),
+    first_ts=1_704_067_264,
+    last_ts=1_711_848_558,
+    ticked_at=1_750_000_101.5,
+    takes=2,
+    chaos="late=0.1,seed=7",
 )
 
 seconds = st.floats(0, 1e10) | st.integers(0, 10**10)
@@ -49,6 +54,11 @@ def states(draw: st.DrawFn) -> ReplayState:
         clock=Clock(draw(segment_lists)),
         watermark=watermark,
         pending=pending if watermark is None or draw(st.booleans()) else None,
+        first_ts=draw(st.none() | st.integers(0, 10**10)),
+        last_ts=draw(st.none() | st.integers(0, 10**10)),
+        ticked_at=draw(st.none() | seconds),
+        takes=draw(st.integers(0, 99)),
+        chaos=draw(st.none() | st.text(max_size=9)),
     )
 
 
@@ -72,7 +82,7 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
     StateStore(tmp_path).save(STATE)
     text = (tmp_path / STATE_FILE).read_text()
     assert json.loads(text) == {
-        "version": 1,
+        "version": 2,
         "simulation_start": 1_750_000_000.25,
         "epoch": 1_704_067_200,
         "cycle_seconds": 7_776_000,
@@ -83,6 +93,11 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
         ],
         "watermark": 1e9 + 10.125,
         "pending": {"after": 1e9 + 10.125, "until": 1e9 + 99.5},
+        "first_ts": 1_704_067_264,
+        "last_ts": 1_711_848_558,
+        "ticked_at": 1_750_000_101.5,
+        "takes": 2,
+        "chaos": "late=0.1,seed=7",
     }
     assert '\n  "watermark": 1000000010.125,\n' in text
     assert text.endswith("}\n")
@@ -127,7 +142,7 @@ CORRUPT = {
     "text": '"version"',
     "other object": '{"a": 1}',
     "deep": "[" * 100_000,
-    "newer version": changed(version=2),
+    "newer version": changed(version=3),
     "no version": without("version"),
     "version as text": changed(version="1"),
     **{f"lacks {name}": without(name) for name in DOCUMENT},
@@ -157,6 +172,12 @@ CORRUPT = {
     "simulation start null": changed(simulation_start=None),
     "epoch null": changed(epoch=None),
     "shift as text": changed(shift_seconds="0"),
+    "takes fractional": changed(takes=0.5),
+    "first event as text": changed(first_ts="0"),
+    "last event infinite": changed(last_ts=math.inf),
+    "chaos as number": changed(chaos=0.1),
+    "ticked at as text": changed(ticked_at="now"),
+    "version true": changed(version=True),
     "shift fractional": changed(shift_seconds=0.5),
     "cycle fractional": changed(cycle_seconds=86_400.5),
 }
@@ -227,14 +248,20 @@ def test_r3_a_file_in_the_folders_place_is_an_error_and_no_first_run(tmp_path: P
         StateStore(tmp_path / "misc").load()
 
 
-@pytest.mark.parametrize("names", [["_watermark"], ["_sim_start"], ["_watermark", "_sim_start"]])
-def test_r3_plain_texts_without_their_document_are_an_error_and_no_first_run(
-    names: list[str], tmp_path: Path
-) -> None:
-    for name in names:
-        (tmp_path / name).write_text("1000000000.0\n")
-    with pytest.raises(ReplayStateError, match=f"holds {' and '.join(names)} but not"):
+def test_a_state_of_the_first_version_is_read(tmp_path: Path) -> None:
+    since = ("first_ts", "last_ts", "ticked_at", "takes", "chaos")
+    first = {name: value for name, value in DOCUMENT.items() if name not in since}
+    (tmp_path / STATE_FILE).write_text(json.dumps({**first, "version": 1}))
+    expected = replace(STATE, **{**dict.fromkeys(since), "takes": 0})
+    assert StateStore(tmp_path).load() == expected
+
+
+def test_a_state_of_a_newer_version_says_so_and_stays_as_it_is(tmp_path: Path) -> None:
+    text = changed(version=3, something_new=1)
+    (tmp_path / STATE_FILE).write_text(text)
+    with pytest.raises(ReplayStateError, match="version is 3, this library reads 1 and 2"):
         StateStore(tmp_path).load()
+    assert (tmp_path / STATE_FILE).read_text() == text
 
 
 def test_r3_only_a_state_that_does_not_exist_means_a_first_run(tmp_path: Path) -> None:
@@ -290,3 +317,5 @@ def test_r4_bytes_are_on_disk_before_they_get_their_name(
     monkeypatch.setattr(Path, "replace", counted_replace)
     StateStore(tmp_path).save(STATE)
     assert steps == ["fsync", STATE_FILE, "fsync", "_sim_start", "fsync", "_watermark"]
+    StateStore(tmp_path).save(STATE)
+    assert steps[6:] == ["fsync", STATE_FILE, "fsync", "_watermark"]

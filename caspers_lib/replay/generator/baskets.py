@@ -33,6 +33,10 @@ class Baskets:
     prep_minutes: Ints
     units: Ints
 
+    def of(self, part: slice) -> "Baskets":
+        """Some of the orders' baskets."""
+        return Baskets(self.items_json[part], self.prep_minutes[part], self.units[part])
+
 
 def brand_weights(location_id: int, day: int) -> Ints:
     """Popularity of each brand (index = id - 1) at a location on a day; 0 where it doesn't sell."""

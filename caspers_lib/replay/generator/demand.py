@@ -18,7 +18,7 @@ _SLOTS = 86_400 // SLOT_SECONDS
 _PER_HOUR = 3_600 // SLOT_SECONDS
 _MICRO = 1_000_000
 _QUARTER = 90  # days over which a city's growth rate is given
-_LEVEL_DAYS = 3  # at either end of a quarter
+_LEVEL_DAYS = 7  # at either end of a quarter, so that its first and last week tell the growth
 _PLAN_DAYS = 14  # kitchens add or give up cooking lines at this pace
 _SURGE_CHANCE = 0.16
 _LONGEST_WAIT = 6_000.0  # seconds; beyond it, cooks of other shifts are called in
@@ -41,7 +41,7 @@ def trend(city: City, day: int) -> float:
     """Demand on a day relative to day 0.
 
     Over the first 90 days the daily rate's whole growth comes in an S-curve that is level in the
-    first and the last days. Later quarters bring half the growth of the one before: markets mature.
+    first and the last week. Later quarters bring half the growth of the one before: markets mature.
     """
     growth = 1.0
     for _ in range(_QUARTER):

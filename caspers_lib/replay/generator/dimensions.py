@@ -55,8 +55,13 @@ DIMENSION_SCHEMAS = {
 }
 
 
-def dimension_tables() -> dict[str, pa.Table]:
-    """Every dimension by its name, sorted by id; `end_day` is null while a brand still sells."""
+def dimension_tables(first_day: int = 0) -> dict[str, pa.Table]:
+    """Every dimension by its name, sorted by id.
+
+    Args:
+        first_day: the day of the story from which `start_day` and `end_day` count; what was before
+            it is negative. `end_day` is null while a brand still sells.
+    """
     categories = {d.category_id: (b.id, d.category) for b in brands() for d in b.dishes}
     rows: dict[str, list[tuple[object, ...]]] = {
         "brands": [(b.id, b.name, b.cuisine, b.prep_minutes) for b in brands()],
@@ -86,8 +91,8 @@ def dimension_tables() -> dict[str, pa.Table]:
                 x.id,
                 x.brand_id,
                 x.location_id,
-                x.start_day,
-                x.end_day,
+                x.start_day - first_day,
+                None if x.end_day is None else x.end_day - first_day,
                 x.trajectory,
                 x.growth_monthly,
             )

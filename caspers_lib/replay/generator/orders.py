@@ -1,6 +1,6 @@
 """The life of each order of a day at one kitchen: who orders, and when each thing happens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Lives:
     arrived: Ints
     picked_up: Ints
     delivered: Ints
+
+    def of(self, part: slice) -> "Lives":
+        """Some of the orders."""
+        return Lives(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def order_lives(

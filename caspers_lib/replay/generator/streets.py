@@ -1,27 +1,26 @@
-"""A city's street network, and the shortest way from the kitchen to every corner of it.
+"""Every customer's corner in a city, and the shortest way there from the kitchen."""
 
-Distances are whole decimeters, so that equal ways stay equal on every machine.
-"""
-
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
 
 from caspers_lib.replay.generator.cities import City
 from caspers_lib.replay.generator.draws import Draws, Floats, Ints
+from caspers_lib.replay.generator.street_map import (
+    KITCHEN,
+    SIDE,
+    StreetMap,
+    shortest_ways,
+    street_map,
+)
 
-__all__ = ["Edges", "Streets", "shortest_ways", "street_network"]
+__all__ = ["Streets", "customer_streets"]
 
-_SIDE = 49  # corners in a row; odd, so that the kitchen stands in the middle
-_BLOCK_M = 160.0
-_JITTER_M = 24.0
-_MISSING = 0.07
-_DIAGONAL = 0.06
 _METERS_PER_LAT = 111_200.0
 _NEAREST_DM = 3_000  # nobody orders from next door
 _REACH_DM = 62_000  # demand thins out towards this way
 _TOPIC = 1
+_FLATS = tuple(f"{floor}{door}" for floor in range(1, 6) for door in "ABCD")
 _KEY_SPAN = 1 << 24  # longer than any route, decimeters
 
 # fmt: off
@@ -36,6 +35,7 @@ _STEMS = (
     "Yewbarrow", "Amberfield", "Birchmantle", "Cloverdyne", "Dunmallow", "Everglen",
     "Fernmarch", "Gallowmere", "Heronsway", "Islewick", "Jackdaw", "Knottingley",
 )
+_ROAD_STEMS = ("Old Millrace", "Packhorse", "Saltcarrier", "Lantern Hill")
 # fmt: on
 
 
@@ -76,17 +76,13 @@ class Streets:
         return lat, lon
 
 
-Edges = list[list[tuple[int, int]]]
-
-
-def street_network(city: City, seed: int) -> Streets:
-    """The city's streets and all routes from its kitchen; the same for the same seed."""
+def customer_streets(city: City, seed: int) -> Streets:
+    """Every corner that orders and its route from the kitchen; the same for the same seed."""
     draws = Draws(seed, _TOPIC, city.location_id)
-    x, y = _corners(draws)
-    edges = _edges(x, y, draws)
-    way, before = shortest_ways(edges, _SIDE * _SIDE // 2)
+    streets = street_map(draws)
+    way, before = shortest_ways(streets.edges, KITCHEN)
     corners = [n for n, d in enumerate(way) if d >= _NEAREST_DM]
-    lat, lon = _coordinates(city, x, y)
+    lat, lon = _coordinates(city, streets.x, streets.y)
     routes = [_route(before, corner) for corner in corners]
     flat = np.asarray([n for route in routes for n in route], dtype=np.int64)
     owner = np.repeat(np.arange(len(routes)), [len(route) for route in routes])
@@ -96,7 +92,7 @@ def street_network(city: City, seed: int) -> Streets:
     return Streets(
         lat=lat[at],
         lon=lon[at],
-        address=_addresses(city, corners, draws),
+        address=_addresses(city, streets, corners, draws),
         route_json=tuple(_route_json(lat, lon, route) for route in routes),
         length_dm=ways[at],
         weight=busy * np.maximum(_REACH_DM - ways[at], 1_000) // 1_000,
@@ -106,60 +102,14 @@ def street_network(city: City, seed: int) -> Streets:
     )
 
 
-def _corners(draws: Draws) -> tuple[Floats, Floats]:
-    """Meters east and north of the kitchen for each corner of the turned-back grid."""
-    row, column = np.divmod(np.arange(_SIDE * _SIDE), _SIDE)
-    middle = _SIDE // 2
-    shift_x = (draws.uniform(len(row)) - 0.5) * _JITTER_M
-    shift_y = (draws.uniform(len(row)) - 0.5) * _JITTER_M
-    return (column - middle) * _BLOCK_M + shift_x, (row - middle) * _BLOCK_M + shift_y
-
-
 def _coordinates(city: City, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    middle = len(x) // 2
-    x, y = x - x[middle], y - y[middle]
+    """Degrees of each corner; the kitchen's corner is the city's own place."""
+    x, y = x - x[KITCHEN], y - y[KITCHEN]
     east = x * city.grid_cos - y * city.grid_sin
     north = x * city.grid_sin + y * city.grid_cos
     lat = [round(v, 5) for v in (city.lat + north / _METERS_PER_LAT).tolist()]
     lon = [round(v, 5) for v in (city.lon + east / city.meters_per_lon).tolist()]
     return np.asarray(lat), np.asarray(lon)
-
-
-def _edges(x: Floats, y: Floats, draws: Draws) -> Edges:
-    """Neighbours of each corner with their distance; some streets missing, some diagonal."""
-    chance = draws.uniform(3 * _SIDE * _SIDE)
-    edges: Edges = [[] for _ in range(_SIDE * _SIDE)]
-    for node in range(_SIDE * _SIDE):
-        row, column = divmod(node, _SIDE)
-        right, up = column + 1 < _SIDE, row + 1 < _SIDE
-        wanted = (
-            (node + 1, right and chance[3 * node] >= _MISSING),
-            (node + _SIDE, up and chance[3 * node + 1] >= _MISSING),
-            (node + _SIDE + 1, right and up and chance[3 * node + 2] < _DIAGONAL),
-        )
-        for other, there in wanted:
-            if there:
-                dx, dy = x[other] - x[node], y[other] - y[node]
-                length = int(np.floor(np.sqrt(dx * dx + dy * dy) * 10.0))
-                edges[node].append((other, length))
-                edges[other].append((node, length))
-    return edges
-
-
-def shortest_ways(edges: Edges, source: int) -> tuple[list[int], list[int]]:
-    """Way from `source` to each corner (-1: none) and the corner before it (Dijkstra)."""
-    way = [-1] * len(edges)
-    before = [-1] * len(edges)
-    queue = [(0, source, -1)]
-    while queue:
-        length, node, previous = heapq.heappop(queue)
-        if way[node] >= 0:
-            continue
-        way[node], before[node] = length, previous
-        for other, step in edges[node]:
-            if way[other] < 0:
-                heapq.heappush(queue, (length + step, other, node))
-    return way, before
 
 
 def _route(before: list[int], corner: int) -> list[int]:
@@ -173,18 +123,26 @@ def _route_json(lat: Floats, lon: Floats, route: list[int]) -> str:
     return "[" + ",".join(f"[{float(lat[n])!r},{float(lon[n])!r}]" for n in route) + "]"
 
 
-def _addresses(city: City, corners: list[int], draws: Draws) -> tuple[str, ...]:
-    """A house at each corner, on the street or the avenue that crosses there."""
+def _addresses(city: City, streets: StreetMap, corners: list[int], draws: Draws) -> tuple[str, ...]:
+    """A house at each corner, on one of the streets that cross there; all names are invented.
+
+    No two corners share an address: the hundreds of the number tell the block.
+    """
     turn = int(draws.below(1, len(_STEMS))[0])
     stems = _STEMS[turn:] + _STEMS[:turn]
-    on_street = draws.uniform(len(corners)) < 0.6
-    house = 1 + draws.below(len(corners), 98)
+    along = draws.uniform(len(corners)).tolist()
+    house = (1 + draws.below(len(corners), 98)).tolist()
+    flat = draws.below(len(corners), 4 * len(_FLATS)).tolist()
     found: list[str] = []
-    for corner, along, number in zip(corners, on_street.tolist(), house.tolist(), strict=True):
-        row, column = divmod(corner, _SIDE)
-        if along:
+    for corner, place, number, door in zip(corners, along, house, flat, strict=True):
+        row, column = divmod(corner, SIDE)
+        road = streets.road.get(corner)
+        if road is not None and place < 0.4:
+            line = f"{100 * (row + 1) + number} {_ROAD_STEMS[road]} Road"
+        elif place < 0.7:
             line = f"{100 * (column + 1) + number} {stems[row]} Street"
         else:
             line = f"{100 * (row + 1) + number} {stems[(column + 11) % len(stems)]} Avenue"
-        found.append(f"{line}, {city.place}")
+        inside = f", Apt {_FLATS[door]}" if door < len(_FLATS) else ""
+        found.append(f"{line}{inside}, {city.place}")
     return tuple(found)

@@ -1,6 +1,7 @@
 """Parquet files that appear whole."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ def files_that_appear_whole(folder: Path, names: Sequence[str]) -> Iterator[dict
     """Paths to write to, by final name; they get their names when the block ends well.
 
     The temporary names begin with a dot and stand in the same folder. The last name is renamed
-    last. When the block fails, nothing remains of it.
+    last. When the block fails, nothing remains of it; what a killed process has left behind under
+    the same names is removed here.
 
     Raises:
         DatasetError: the folder can't be made or written.
@@ -43,6 +45,8 @@ def files_that_appear_whole(folder: Path, names: Sequence[str]) -> Iterator[dict
     aside = {name: folder / f".{name}.{os.getpid()}.tmp" for name in names}
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            _remove_leftovers(folder, name)
     try:
         yield aside
         with writing_to(folder):
@@ -53,12 +57,31 @@ def files_that_appear_whole(folder: Path, names: Sequence[str]) -> Iterator[dict
             path.unlink(missing_ok=True)
 
 
+def _remove_leftovers(folder: Path, name: str) -> None:
+    """Remove the temporary files for `name` whose process is gone."""
+    for path in folder.iterdir():
+        found = re.fullmatch(rf"\.{re.escape(name)}\.([1-9][0-9]{{0,8}})\.tmp", path.name)
+        if found and not _lives(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class EventsWriter:
     """Writes sorted events in row groups of exactly `ROW_GROUP_ROWS` (the last may be smaller).
 
     Args:
         path: the parquet file.
         metadata: key-value metadata of the file.
+        compression_level: zstd's, 1 to 22; None is zstd's own choice.
 
     Attributes:
         rows: number of rows added so far.
@@ -67,13 +90,19 @@ class EventsWriter:
         DatasetError: the file can't be written, here or in any method.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self, path: Path, metadata: Mapping[bytes, bytes], *, compression_level: int | None = None
+    ) -> None:
         self._schema = EVENTS_SCHEMA.with_metadata(dict(metadata))
         self._folder = path.parent
         order = [pq.SortingColumn(EVENTS_SCHEMA.get_field_index(name)) for name in SORT_KEY]
         with writing_to(self._folder):
             self._writer = pq.ParquetWriter(
-                path, self._schema, compression="zstd", sorting_columns=order
+                path,
+                self._schema,
+                compression="zstd",
+                compression_level=compression_level,
+                sorting_columns=order,
             )
         self._held = self._schema.empty_table()
         self.rows = 0

@@ -1,0 +1,141 @@
+"""The command line: `caspers ...`.
+
+Contract: DESIGN section 10. An error is one line and a hint on stderr, exit code 1; bad usage 2.
+"""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from caspers_lib import __version__
+from caspers_lib.cli.dataset import dataset_app
+from caspers_lib.cli.options import (
+    DEFAULT_ROOT,
+    AsJson,
+    ChaosText,
+    DatasetFile,
+    EventLayout,
+    MaxRate,
+    Root,
+    Speed,
+    StartDay,
+    absolute,
+    local_root,
+    replay_options,
+)
+from caspers_lib.cli.replay import replay_app
+from caspers_lib.errors import CaspersError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="caspers",
+    help="Casper's Kitchens: a living ghost-kitchen business on a lakehouse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(dataset_app, name="dataset")
+app.add_typer(replay_app, name="replay")
+
+ComplaintRate = Annotated[
+    float | None,
+    typer.Option("--complaint-rate", help="Share of orders that complain (default 0.15)."),
+]
+
+
+def main() -> None:
+    """Run the command line; the console script `caspers`."""
+    try:
+        app()
+    except CaspersError as error:
+        _print_error(error)
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _print_error(
+            CaspersError(
+                f"{place}{error.strerror or error}",
+                hint="nothing is half-written: run the command again once that is cured",
+            )
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    root: Root = DEFAULT_ROOT,
+    once: Annotated[bool, typer.Option("--once", help="One full round, then exit.")] = False,
+    dataset: DatasetFile = None,
+    start_day: StartDay = None,
+    speed: Speed = None,
+    max_rate: MaxRate = None,
+    chaos: ChaosText = None,
+    layout: EventLayout = "batched",
+    complaint_rate: ComplaintRate = None,
+    host: Annotated[str, typer.Option(help="The console's address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 8000,
+) -> None:
+    """Run the whole business here, live, with its console; Ctrl-C stops it."""
+    from caspers_lib.runtime.demo import Demo
+    from caspers_lib.runtime.demo_view import run_demo
+    from caspers_lib.runtime.local_business import LocalBusiness
+
+    local = local_root(
+        root, start_day=start_day, speed_multiplier=speed, complaint_rate=complaint_rate
+    )
+    options = replay_options(speed, max_rate, chaos, layout)
+    business = LocalBusiness(local, dataset=absolute(dataset), options=options)
+    run_demo(Demo(business, host=host, port=port), once=once, console=Console())
+
+
+@app.command()
+def status(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """Say what is where: events, tables, replay, Postgres and console."""
+    from caspers_lib.runtime.demo_view import status_table
+    from caspers_lib.runtime.status import read_status
+
+    found = read_status(local_root(root), time.time())
+    if as_json:
+        print(json.dumps(found.as_document(), indent=2))
+    else:
+        Console().print(status_table(found))
+
+
+@app.command()
+def destroy(
+    root: Root = DEFAULT_ROOT,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove everything the demo made under ROOT."""
+    from caspers_lib.runtime.destroy import destroy_root, removable
+
+    local = local_root(root)
+    parts = removable(local) if dry_run else destroy_root(local)
+    verb = "would remove" if dry_run else "removed"
+    for part in parts:
+        print(f"{verb} {part}")
+    if not parts:
+        print(f"nothing to remove under {local.path}")
+
+
+def _print_error(error: CaspersError) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.message}", style="red", markup=False)
+    if error.hint:
+        console.print(f"hint: {error.hint}", markup=False)

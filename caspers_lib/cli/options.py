@@ -1,0 +1,94 @@
+"""Options that several commands share, and what they become."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from caspers_lib.runtime.local_business import ReplayOptions
+    from caspers_lib.runtime.local_root import LocalRoot
+
+__all__ = [
+    "DEFAULT_ROOT",
+    "AsJson",
+    "ChaosText",
+    "DatasetFile",
+    "EventLayout",
+    "MaxRate",
+    "Root",
+    "Speed",
+    "StartDay",
+    "absolute",
+    "local_root",
+    "replay_options",
+]
+
+DEFAULT_ROOT = Path(".caspers")
+
+Root = Annotated[
+    Path, typer.Option("--root", envvar="CASPERS_ROOT", help="Folder of all local state.")
+]
+DatasetFile = Annotated[
+    Path | None,
+    typer.Option("--dataset", help="Events file to replay; the generated one if not given."),
+]
+StartDay = Annotated[
+    int | None, typer.Option("--start-day", help="Dataset day of the first run (default 70).")
+]
+Speed = Annotated[
+    float | None,
+    typer.Option("--speed", help="Virtual seconds a second, from now on (at first 60)."),
+]
+MaxRate = Annotated[
+    float | None, typer.Option("--max-rate", help="At most so many events a second.")
+]
+ChaosText = Annotated[
+    str | None,
+    typer.Option("--chaos", help="Make it dirty on purpose: late=0.02,duplicate=0.01,seed=7"),
+]
+EventLayout = Annotated[
+    Literal["batched", "per_event"],
+    typer.Option("--layout", help="JSON lines in few files, or a file per event."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def local_root(root: Path, **explicit: object) -> "LocalRoot":
+    """ROOT with its settings; explicit ones by field name, None where not given.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    from caspers_lib.runtime.local_root import LocalRoot
+    from caspers_lib.runtime.settings import load_settings
+
+    return LocalRoot(root.absolute(), load_settings(explicit))
+
+
+def replay_options(
+    speed: float | None,
+    max_rate: float | None,
+    chaos: str | None,
+    layout: Literal["batched", "per_event"],
+) -> "ReplayOptions":
+    """How a replay is asked to write.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    from caspers_lib.replay.chaos import Chaos
+    from caspers_lib.replay.pace import Pace
+    from caspers_lib.runtime.local_business import ReplayOptions
+
+    return ReplayOptions(
+        speed=speed,
+        pace=Pace(max_rate),
+        chaos=None if chaos is None else Chaos.parse(chaos),
+        layout=layout,
+    )
+
+
+def absolute(path: Path | None) -> Path | None:
+    """The path from the file system's root, None stays None."""
+    return path.absolute() if path else None

@@ -1,0 +1,54 @@
+"""DuckDB over a dataset: memory bounded, spilled files out of the way, errors in one sentence.
+
+Contract: DESIGN section 5.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pyarrow as pa
+
+from caspers_lib.errors import DatasetError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["dataset_connection"]
+
+_MEMORY_LIMIT = "256MB"
+
+
+@contextmanager
+def dataset_connection(path: Path, scratch: Path | None) -> Iterator["DuckDBPyConnection"]:
+    """A DuckDB connection for queries over the dataset at `path`.
+
+    Args:
+        path: the dataset, for the errors' sentence.
+        scratch: folder for what does not fit into memory; None is the system's.
+
+    Raises:
+        DatasetError: a query failed.
+    """
+    import duckdb
+
+    # Left to itself DuckDB spills into the current folder. It makes this one only when it has to,
+    # and removes it after.
+    spill = (scratch or Path(tempfile.gettempdir())) / f"caspers-replay-{uuid4()}"
+    with duckdb.connect(
+        config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(spill)}
+    ) as connection:
+        try:
+            yield connection
+        # Past the first batches Arrow hands DuckDB's errors on as its own.
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            first = str(error).strip().splitlines()[0].removeprefix("Invalid Input Error: ")
+            if first.startswith('"'):  # a refusal of the query's own, as JSON
+                first = first[1:-1]
+            raise DatasetError(
+                f"The dataset {path} can't be replayed: {first}",
+                hint="`caspers dataset check` names what is wrong with it",
+            ) from error
