@@ -181,11 +181,11 @@ def _create(path: Path, holder: Holder) -> bool:
 
 def _take_away(path: Path, dead: Holder | None) -> None:
     """Remove the lock of a dead process, and only that."""
-    aside = path.with_name(f".{LOCK_FILE}.{uuid4()}")
+    aside = path.with_name(f".{LOCK_FILE}.dead")
     try:
         path.replace(aside)
     except FileNotFoundError:
-        return
+        return  # someone else was quicker
     current = _read(aside)
     if current is not None and current != dead:
         aside.replace(path)  # someone else was quicker to take it over

@@ -135,15 +135,30 @@ class StateStore:
             ) from error
 
     def save(self, state: ReplayState) -> None:
-        """Replace the state atomically; after a crash the old or the new one stands, whole."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._folder / STATE_FILE, state.to_json())
-        start, text = self._folder / SIM_START_FILE, f"{state.clock.start}\n"
-        # Written once: the time of the file is the simulation's start.
-        if not (start.is_file() and start.read_bytes() == text.encode()):
-            write_atomically(start, text)
-        if state.watermark is not None:
-            write_atomically(self._folder / WATERMARK_FILE, f"{state.watermark}\n")
+        """Replace the state atomically; after a crash the old or the new one stands, whole.
+
+        Raises:
+            ReplayStateError: the folder can't be written; the old state stands.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._folder / STATE_FILE, state.to_json())
+            self._save_texts(state)
+        except OSError as error:
+            raise ReplayStateError(
+                f"The replay's state in {self._folder} can't be written: "
+                f"{error.strerror or error}",
+                hint="see to the cause, then run again: nothing is lost and nothing doubled",
+            ) from error
+
+    def _save_texts(self, state: ReplayState) -> None:
+        # The start is written once: the time of its file is the simulation's start.
+        texts = {SIM_START_FILE: state.clock.start, WATERMARK_FILE: state.watermark}
+        for name, seconds in texts.items():
+            path, text = self._folder / name, f"{seconds}\n"
+            if seconds is None or (path.is_file() and path.read_bytes() == text.encode()):
+                continue
+            write_atomically(path, text)
 
 
 def _refuse_contradictions(state: ReplayState) -> None:
@@ -175,8 +190,12 @@ def _refuse_contradictions(state: ReplayState) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` aside, flush it to disk, and rename it into place."""
     aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

@@ -17,12 +17,14 @@ START_DAY = 70
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...")
-    parser.add_argument("parts", nargs="*", choices=[[], "replay", "business"])
-    chosen = parser.parse_args().parts or ["replay", "business"]
+    parser.add_argument("parts", nargs="*", choices=[[], "replay", "spark", "business"])
+    chosen = parser.parse_args().parts or ["replay", "spark", "business"]
     table = Table("what", "measured", "against", "ratio", title="caspers_lib benchmarks")
     with tempfile.TemporaryDirectory(prefix="caspers-bench-") as folder:
         if "replay" in chosen:
             _replay(Path(folder), table)
+        if "spark" in chosen:
+            _spark_source(Path(folder), table)
         if "business" in chosen:
             _business(Path(folder), table)
     Console(width=150).print(table)
@@ -64,6 +66,25 @@ def _replay(folder: Path, table: Table) -> None:
         f"{large['median'] * 1000:.0f}",
         f"1x data ({small['events']:,.0f} events) {small['median'] * 1000:.0f}",
         f"{large['median'] / small['median']:.1f}x",
+    )
+
+
+def _spark_source(folder: Path, table: Table) -> None:
+    dataset = generate_dataset(folder / "spark", days=DAYS)
+
+    def speed(source: str, days: int) -> tuple[int, float]:
+        module = "tests.benchmarks.spark_source_work"
+        found = in_fresh_process(module, source, dataset, folder / source, days).result
+        return found["events"], found["events"] / found["seconds"]
+
+    events, ours = speed("caspers_replay", DAYS)
+    _, naive = speed("row_by_row", DAYS // 9)
+    table.add_section()
+    table.add_row(
+        f"Spark data source, {events:,} events, events/s",
+        f"{ours:,.0f}",
+        f"row by row {naive:,.0f}",
+        f"{ours / naive:.1f}x",
     )
 
 

@@ -281,12 +281,13 @@ def test_r4_a_save_that_fails_leaves_the_old_state_whole(
     before = {name: (tmp_path / name).read_bytes() for name in names}
 
     def fail(*_: Any) -> None:
-        raise OSError("no space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(ReplayStateError, match="can't be written: No space left on device"):
         store.save(replace(STATE, watermark=2e9, pending=None))
     monkeypatch.undo()
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
     assert store.load() == STATE
 
@@ -317,5 +318,5 @@ def test_r4_bytes_are_on_disk_before_they_get_their_name(
     monkeypatch.setattr(Path, "replace", counted_replace)
     StateStore(tmp_path).save(STATE)
     assert steps == ["fsync", STATE_FILE, "fsync", "_sim_start", "fsync", "_watermark"]
-    StateStore(tmp_path).save(STATE)
+    StateStore(tmp_path).save(replace(STATE, watermark=1e9 + 20.0, pending=None))
     assert steps[6:] == ["fsync", STATE_FILE, "fsync", "_watermark"]
