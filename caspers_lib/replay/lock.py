@@ -17,6 +17,7 @@ from typing import Literal
 from uuid import uuid4
 
 from caspers_lib.errors import ReplayLockedError
+from caspers_lib.replay.processes import lives, started
 
 __all__ = ["LOCK_FILE", "Holder", "Lease", "ReplayLock"]
 
@@ -58,7 +59,7 @@ class Holder:
             return now > self.until
         if self.pid == os.getpid():
             return self.token not in _held
-        return not _lives(self.pid) or _process_start(self.pid) != self.started
+        return not lives(self.pid) or started(self.pid) != self.started
 
 
 @dataclass
@@ -209,23 +210,4 @@ def _text(holder: Holder) -> str:
 
 def _this_process(purpose: Purpose, until: float) -> Holder:
     pid = os.getpid()
-    return Holder(str(uuid4()), purpose, socket.gethostname(), pid, _process_start(pid), until)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _process_start(pid: int) -> str:
-    """When a process began, in the system's own ticks; empty where the system doesn't tell."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]
+    return Holder(str(uuid4()), purpose, socket.gethostname(), pid, started(pid), until)

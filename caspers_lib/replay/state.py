@@ -146,8 +146,7 @@ class StateStore:
             self._save_texts(state)
         except OSError as error:
             raise ReplayStateError(
-                f"The replay's state in {self._folder} can't be written: "
-                f"{error.strerror or error}",
+                f"The replay's state in {self._folder} can't be written: {error.strerror or error}",
                 hint="see to the cause, then run again: nothing is lost and nothing doubled",
             ) from error
 

@@ -15,6 +15,7 @@ import pytest
 from caspers_lib.errors import ReplayLockedError
 from caspers_lib.replay import lock as lock_module
 from caspers_lib.replay.lock import LOCK_FILE, Holder, ReplayLock
+from caspers_lib.replay.processes import started
 
 HOLDS = """
 import sys, time
@@ -77,7 +78,7 @@ def test_a_process_number_that_another_process_has_now_is_no_holder(tmp_path: Pa
 
 def test_a_living_process_is_a_holder_however_long_it_is_silent(tmp_path: Path) -> None:
     parent = os.getppid()
-    left_by(tmp_path, pid=parent, started=lock_module._process_start(parent), until=0.0)
+    left_by(tmp_path, pid=parent, started=started(parent), until=0.0)
     with pytest.raises(ReplayLockedError), ReplayLock(tmp_path).held("run"):
         pass
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from caspers_lib.errors import DatasetError
 from caspers_lib.replay.dataset import EVENTS_SCHEMA, SORT_KEY
+from caspers_lib.replay.processes import lives
 
 __all__ = ["ROW_GROUP_ROWS", "EventsWriter", "files_that_appear_whole", "writing_to"]
 
@@ -61,18 +62,8 @@ def _remove_leftovers(folder: Path, name: str) -> None:
     """Remove the temporary files for `name` whose process is gone."""
     for path in folder.iterdir():
         found = re.fullmatch(rf"\.{re.escape(name)}\.([1-9][0-9]{{0,8}})\.tmp", path.name)
-        if found and not _lives(int(found[1])):
+        if found and not lives(int(found[1])):
             path.unlink(missing_ok=True)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class EventsWriter:
