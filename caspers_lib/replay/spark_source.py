@@ -57,6 +57,8 @@ __all__ = [
     "register_replay_source",
 ]
 
+_SAME = "give the dataset that the replay plays"
+
 Offset = dict[str, float | int]
 """How far a stream has come: `virtual_time` in virtual seconds, and the `shift` it plays with."""
 
@@ -84,7 +86,8 @@ class CaspersReplay(DataSource):
     | `maxEventsPerBatch` | events | stream: the most of a micro-batch (all that are due) |
 
     A batch begins with the dataset and ends at p0, or without a clock with the first loop. Days
-    and timestamps past the first loop play the next ones.
+    and timestamps past the first loop play the next ones. A replay's chaos is its own: what is read
+    here is clean.
     """
 
     domain: ClassVar[Domain] = GHOST_KITCHEN
@@ -297,6 +300,13 @@ def _running_clock(source: RunningReplay, dataset: EventsFile) -> tuple[Clock, i
         raise ReplayStateError(
             f"The replay in {source.folder} plays a dataset of epoch {state.epoch} and "
             f"{state.cycle_seconds} s a loop; {dataset.path} has {mine[0]} and {mine[1]}",
-            hint="give the dataset that the replay plays",
+            hint=_SAME,
+        )
+    span = (dataset.first_ts, dataset.last_ts)
+    if (state.first_ts, state.last_ts) not in ((None, None), span):
+        raise ReplayStateError(
+            f"The replay in {source.folder} plays a dataset whose events are at {state.first_ts} "
+            f"to {state.last_ts}; those of {dataset.path} are at {span[0]} to {span[1]}",
+            hint=_SAME,
         )
     return state.clock, state.shift_seconds

@@ -9,10 +9,41 @@ from caspers_lib.runtime.demo import Demo
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import load_settings
-from tests.benchmarks.measure import reported
+from tests.benchmarks.measure import in_fresh_process, reported
 
 INCREMENTAL_ROUNDS = 4
 NEW_EVENTS_SECONDS = 60.0  # one virtual hour at speed 60
+_ONCE = ("Local_Postgres", "Local_Spark", "Canonical_Data", "Dimension_Tables")
+
+
+def rows(folder: Path) -> list[tuple[str, str, str, str]]:
+    """What was measured, the measure, what it is held against, the ratio; for the table."""
+    measured = in_fresh_process("tests.benchmarks.business_work", "rounds", folder / "root")
+    result = measured.result
+    first, later = result["first"], result["later"]
+    found = [
+        ("console up, s", f"{result['console']:.1f}", "", ""),
+        (
+            "live data from nothing, s",
+            f"{result['live']:.0f}",
+            "three minutes 180",
+            f"{result['live'] / 180:.2f}x",
+        ),
+        ("peak RSS of all processes, MB", f"{measured.peak_mb:,.0f}", "", ""),
+    ]
+    for name, seconds in first.items():
+        again = "" if name in _ONCE else f"{later[name]:.1f}"
+        ratio = again and f"{later[name] / seconds:.2f}x"
+        found.append((f"{name}, s", f"first {seconds:.1f}", again and f"then {again}", ratio))
+    found.append(
+        (
+            f"a live round ({later['events']:,} new events), s",
+            f"{later['round']:.1f}",
+            f"first round {result['live']:.0f}",
+            f"{later['round'] / result['live']:.2f}x",
+        )
+    )
+    return found
 
 
 def rounds(root: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
+from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.spark_source import CaspersReplay
 from caspers_lib.runtime.spark import start_session, stop_session
-from tests.benchmarks.measure import reported
+from tests.benchmarks.measure import in_fresh_process, reported
 
 _DAY = 86_400
 _NAMES = {
@@ -27,6 +28,28 @@ _NAMES = {
     7: "driver_ping",
     8: "delivered",
 }
+
+
+def rows(folder: Path) -> list[tuple[str, str, str, str]]:
+    """What was measured, the measure, what it is held against, the ratio; for the table."""
+    days = 90
+    dataset = generate_dataset(folder / "spark", days=days)
+
+    def speed(source: str, days: int) -> tuple[int, float]:
+        module = "tests.benchmarks.spark_source_work"
+        found = in_fresh_process(module, source, dataset, folder / source, days).result
+        return found["events"], found["events"] / found["seconds"]
+
+    events, ours = speed("caspers_replay", days)
+    _, naive = speed("row_by_row", days // 9)
+    return [
+        (
+            f"Spark data source, {events:,} events, events/s",
+            f"{ours:,.0f}",
+            f"row by row {naive:,.0f}",
+            f"{ours / naive:.1f}x",
+        )
+    ]
 
 
 class RowByRow(DataSource):

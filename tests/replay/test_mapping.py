@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import DatasetError
+from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.dataset import EVENTS_SCHEMA, EventsFile
 from caspers_lib.replay.event_batches import event_arrow_schema, event_batches
 from caspers_lib.replay.form import Form
@@ -201,9 +202,11 @@ def test_a_bad_value_that_the_events_type_does_not_use_is_allowed(
     assert mapped(write_rows(tmp_path / "events.parquet", [row])) == [reference_line(row, 0, 0)]
 
 
+@pytest.mark.parametrize("chaos", [NO_CHAOS, Chaos(dropped=1.0)], ids=["clean", "chaos"])
 @pytest.mark.parametrize("form", ["lines", "columns"])
-@pytest.mark.parametrize("column", ["order_id", "location_id", "sequence"])
-def test_an_event_without_its_envelope_is_refused(
+@pytest.mark.parametrize("column", ["order_id", "sequence"])
+def test_an_event_without_its_name_is_refused(
+    chaos: Chaos,
     column: str,
     form: Form,
     tmp_path: Path,
@@ -216,7 +219,20 @@ def test_an_event_without_its_envelope_is_refused(
     nothing = pa.nulls(1, table.schema.field(place).type)
     pq.write_table(table.set_column(place, column, nothing), dataset.path)
     with pytest.raises(DatasetError, match=f"order '.*' has no {column}$"):
-        list(event_batches(dataset, Window(None, EPOCH), 0, form=form))
+        list(event_batches(dataset, Window(None, EPOCH), 0, form=form, chaos=chaos))
+
+
+def test_an_event_without_its_location_is_refused(
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+) -> None:
+    dataset = write_rows(tmp_path / "events.parquet", [event_row()])
+    table = pq.read_table(dataset.path)
+    place = table.schema.get_field_index("location_id")
+    pq.write_table(table.set_column(place, "location_id", pa.nulls(1, pa.int8())), dataset.path)
+    with pytest.raises(DatasetError, match=r"order 'A' has no location_id$"):
+        list(event_batches(dataset, Window(None, EPOCH), 0))
 
 
 def test_an_unknown_event_type_is_refused(

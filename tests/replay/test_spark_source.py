@@ -76,6 +76,8 @@ def stands_at(dataset: EventsFile, folder: Path, day: float, *, speed: float = 0
         shift_seconds=SHIFT,
         clock=clock.moved_to(dataset.epoch + day * DAY, NOW),
         watermark=0.0,
+        first_ts=dataset.first_ts,
+        last_ts=dataset.last_ts,
     )
     StateStore(folder).save(state)
     return folder
@@ -183,6 +185,9 @@ def test_a_dataset_a_start_day_and_a_state_that_do_not_fit_are_refused(
     other = refusal(path=path, state=state)
     assert isinstance(other, ReplayStateError)
     assert "plays a dataset of epoch 0" in other.message
+    state_of_another = replace(small, first_ts=small.first_ts + 1)
+    stands_at(state_of_another, tmp_path / "misc", 1.0)
+    assert f"events are at {small.first_ts + 1} to" in refusal(path=path, state=state).message
 
 
 def test_no_other_module_of_the_replay_loads_pyspark() -> None:
@@ -250,6 +255,7 @@ def test_partitions_cover_the_window_once_in_order_and_are_about_as_large(
     for one, next_one in itertools.pairwise(parts):
         assert one.until == next_one.after
         assert not one.is_empty
+        assert one.until == int(one.until)
     # Within a row group events are taken as evenly spread; a part's ends lie in two of them, or
     # in four where two loops overlap.
     assert max(counts, default=0) <= rows + 4 * 50
@@ -273,6 +279,22 @@ def test_the_first_events_of_a_window_are_as_many_as_fit_and_time_always_goes_on
         assert 0 < count <= max(most, int((times == times[0]).sum()))
         # One more second would be too many.
         assert np.searchsorted(times, found.until + 1, side="right") > most
+
+
+def test_a_second_with_more_events_than_fit_is_read_whole(
+    tmp_path: Path, write_rows: Any, event_row: Any
+) -> None:
+    begin = GHOST_KITCHEN.epoch
+    moments = [begin, begin, begin, begin + 1, begin + 1, begin + 2]
+    rows = [event_row(ts_seconds=at, sequence=n) for n, at in enumerate(moments)]
+    dataset = write_rows(tmp_path / "events.parquet", rows)
+    until, ends = float(begin + 9), []
+    window = Window(None, until)
+    while not window.is_empty and len(ends) < 9:
+        found = first_events(dataset, row_groups(dataset), window, most=2)
+        ends.append(found.until - begin)
+        window = Window(found.until, until)
+    assert ends == [0, 1, 9]
 
 
 def test_a_file_without_statistics_is_one_row_group(small: EventsFile, tmp_path: Path) -> None:
