@@ -14,7 +14,7 @@ from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.chaos_sql import delays_sql, detail_sql, drawn_sql
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.dataset_query import dataset_connection
+from caspers_lib.replay.dataset_query import dataset_connection, read_slices
 from caspers_lib.replay.form import Form
 from caspers_lib.replay.mapping import event_type_sql, identified_sql, rows_sql
 from caspers_lib.replay.window import LoopSlice, Window, loop_slices, seam_parts
@@ -71,15 +71,20 @@ def manifest_batches(
         for part in seam_parts(window, **loops):
             slices = list(loop_slices(part, **loops))
             if slices:
+                read_slices(connection, dataset, slices, _columns(domain))
                 query = _manifest_sql(dataset, slices, chaos, domain, form)
                 yield from connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+
+
+def _columns(domain: Domain) -> list[str]:
+    return ["event_type_id", domain.entity_key, "sequence"]
 
 
 def _manifest_sql(
     dataset: EventsFile, slices: list[LoopSlice], chaos: Chaos, domain: Domain, form: Form
 ) -> str:
     key = domain.entity_key
-    rows = rows_sql(dataset, slices, ["event_type_id", key, "sequence"])
+    rows = rows_sql(dataset, slices, _columns(domain))
     touched = (
         f"SELECT *, {event_type_sql(domain)} AS event_type "  # noqa: S608
         f"FROM ({drawn_sql(identified_sql(rows, domain), chaos)}) WHERE kind IS NOT NULL"

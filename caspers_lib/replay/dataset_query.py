@@ -4,7 +4,7 @@ Contract: DESIGN section 5.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,15 @@ from uuid import uuid4
 import pyarrow as pa
 
 from caspers_lib.errors import DatasetError
+from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.mapping import slice_name
+from caspers_lib.replay.row_groups import read_rows
+from caspers_lib.replay.window import LoopSlice
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["dataset_connection"]
+__all__ = ["dataset_connection", "read_slices"]
 
 _MEMORY_LIMIT = "256MB"
 
@@ -52,3 +56,23 @@ def dataset_connection(path: Path, scratch: Path | None) -> Iterator["DuckDBPyCo
                 f"The dataset {path} can't be replayed: {first}",
                 hint="`caspers dataset check` names what is wrong with it",
             ) from error
+
+
+def read_slices(
+    connection: "DuckDBPyConnection",
+    dataset: EventsFile,
+    slices: Sequence[LoopSlice],
+    columns: Sequence[str],
+) -> None:
+    """Make the rows of `slices` known to one query; rows beside a slice's times may be among them.
+
+    Args:
+        connection: where the query will run.
+        dataset: what is played.
+        slices: its seconds by loop.
+        columns: the wanted columns besides `ts_seconds`.
+    """
+    wanted = list(dict.fromkeys(("ts_seconds", *columns)))
+    for part in slices:
+        rows = read_rows(dataset.path, wanted, first=part.first, last=part.last)
+        connection.register(slice_name(part), rows)

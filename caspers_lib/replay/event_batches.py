@@ -12,9 +12,9 @@ import pyarrow as pa
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.dataset_query import dataset_connection
+from caspers_lib.replay.dataset_query import dataset_connection, read_slices
 from caspers_lib.replay.form import Form, event_arrow_schema
-from caspers_lib.replay.mapping import events_sql
+from caspers_lib.replay.mapping import dataset_columns, events_sql
 from caspers_lib.replay.window import Window, loop_slices, seam_parts
 
 __all__ = ["Form", "event_arrow_schema", "event_batches"]
@@ -63,6 +63,7 @@ def event_batches(
             since = None if part.after is None else part.after - chaos.max_delay_seconds
             slices = list(loop_slices(Window(since, part.until), **loops))
             if slices:
+                read_slices(connection, dataset, slices, dataset_columns(domain))
                 query = events_sql(
                     dataset, slices, form=form, domain=domain, shift=shift, chaos=chaos, window=part
                 )

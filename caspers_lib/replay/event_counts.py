@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import DatasetError, SettingsError
 from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.dataset_query import dataset_connection
+from caspers_lib.replay.dataset_query import dataset_connection, read_slices
 from caspers_lib.replay.mapping import rows_sql
 from caspers_lib.replay.window import LoopSlice, Window, loop_slices, seam_parts
 
@@ -47,7 +47,9 @@ def window_counts(
     loops = Counter((part.first, part.last) for part in loop_slices(window, **_loop(dataset)))
     with dataset_connection(dataset.path, scratch) as connection:
         for (first, last), times in loops.items():
-            rows = rows_sql(dataset, [LoopSlice(0, first, last)], ["event_type_id"])
+            slices = [LoopSlice(0, first, last)]
+            read_slices(connection, dataset, slices, ["event_type_id"])
+            rows = rows_sql(dataset, slices, ["event_type_id"])
             found = connection.execute(
                 f"SELECT event_type_id, count(*) FROM ({rows}) GROUP BY ALL"  # noqa: S608
             ).fetchall()
@@ -132,7 +134,9 @@ def _slices(dataset: EventsFile, window: Window) -> list[LoopSlice]:
 
 
 def _count(connection: "DuckDBPyConnection", dataset: EventsFile, span: tuple[int, int]) -> int:
-    rows = rows_sql(dataset, [LoopSlice(0, *span)], ())
+    slices = [LoopSlice(0, *span)]
+    read_slices(connection, dataset, slices, ())
+    rows = rows_sql(dataset, slices, ())
     ((count,),) = connection.execute(f"SELECT count(*) FROM ({rows})").fetchall()  # noqa: S608
     return int(count)
 
@@ -171,6 +175,7 @@ def _bucket_counts(
     slices = _slices(dataset, Window(first - 1, last))
     if not slices:
         return []
+    read_slices(connection, dataset, slices, ())
     return connection.execute(
         f"SELECT (virtual_ts - {first}) // {width} AS bucket, count(*) "  # noqa: S608
         f"FROM ({rows_sql(dataset, slices, ())}) GROUP BY ALL ORDER BY ALL"

@@ -6,10 +6,8 @@ not finite, a text that should be JSON and isn't, and an event without its order
 sequence are refused: the query fails and says which order has what.
 """
 
-import glob
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from caspers_lib.domain import BodyField, Domain, EventType
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
@@ -27,12 +25,14 @@ from caspers_lib.replay.form import Form
 from caspers_lib.replay.window import LoopSlice, Window
 
 __all__ = [
+    "dataset_columns",
     "event_id_name",
     "event_type_sql",
     "events_sql",
     "identified_sql",
     "order_suffix",
     "rows_sql",
+    "slice_name",
 ]
 
 _TYPES = {"STRING": "VARCHAR", "INT": "INTEGER"}
@@ -73,14 +73,15 @@ def events_sql(
     Args:
         dataset: what is played.
         slices: its seconds by loop, in order, at least one: those of `window`, with chaos also
-            those of the longest delay before it.
+            those of the longest delay before it. Their rows are there under their names, with
+            `dataset_columns`, see `dataset_query.read_slices`.
         form: what the query's columns are, see `event_batches`.
         domain: the business.
         shift: seconds from virtual to emitted time.
         chaos: what goes wrong.
         window: virtual seconds; without chaos the slices say it all.
     """
-    rows = rows_sql(dataset, slices, _columns(domain))
+    rows = rows_sql(dataset, slices, dataset_columns(domain))
     key = domain.entity_key
     if chaos.is_on:
         drawn = drawn_sql(identified_sql(rows, domain), chaos)
@@ -101,15 +102,29 @@ def events_sql(
     return f"SELECT {_line_sql(domain, chaos)} AS line{name} FROM ({events})"  # noqa: S608
 
 
+def dataset_columns(domain: Domain) -> list[str]:
+    """The dataset's columns that an event is made of, each once."""
+    envelope = ("event_type_id", domain.site_key, domain.entity_key, "sequence")
+    body = (field.column for event in domain.event_types for field in event.body)
+    return list(dict.fromkeys((*envelope, *body)))
+
+
+def slice_name(part: LoopSlice) -> str:
+    """The name of a slice's rows in a query."""
+    return f"slice_{part.loop}_{part.first}_{part.last}".replace("-", "m")
+
+
 def rows_sql(dataset: EventsFile, slices: Sequence[LoopSlice], columns: Sequence[str]) -> str:
-    """The dataset's rows of `slices`: the given columns, `virtual_ts` and the loop's `suffix`."""
-    # Named columns only: a further one of the file could bear the name of one computed here, and
-    # a folder called `location_id=3` would replace the column.
+    """The dataset's rows of `slices`: the given columns, `virtual_ts` and the loop's `suffix`.
+
+    The slices' rows are there under their names, see `dataset_query.read_slices`.
+    """
+    # Named columns only: a further one of the file could bear the name of one computed here.
     return " UNION ALL ".join(
         f"SELECT {''.join(f'{column}, ' for column in columns)}"  # noqa: S608
         f"ts_seconds::BIGINT + {part.loop * dataset.cycle_seconds} AS virtual_ts, "
         f"{_literal(order_suffix(part.loop))} AS suffix "
-        f"FROM read_parquet({_path(dataset.path)}, hive_partitioning = false) "
+        f"FROM {slice_name(part)} "
         f"WHERE ts_seconds BETWEEN {part.first} AND {part.last}"
         for part in slices
     )
@@ -124,11 +139,6 @@ def identified_sql(rows: str, domain: Domain) -> str:
 
 def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _path(path: Path) -> str:
-    """The file's name as a literal; DuckDB would read `*`, `?` and `[` as a pattern."""
-    return _literal(glob.escape(str(path)))
 
 
 def _json(value: str) -> str:

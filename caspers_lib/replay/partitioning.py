@@ -12,20 +12,12 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.row_groups import RowGroup, row_groups
 from caspers_lib.replay.window import LoopSlice, Window, loop_slices
 
-__all__ = ["RowGroup", "first_events", "partition_windows", "row_groups"]
+__all__ = ["first_events", "partition_windows", "timed_groups"]
 
 _Seconds = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Dataset seconds first..last of a row group (both included), and its number of events."""
-
-    first: int
-    last: int
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +37,12 @@ class _Pieces:
     whole: _Seconds
 
 
-def row_groups(dataset: EventsFile) -> list[RowGroup]:
+def timed_groups(dataset: EventsFile) -> list[RowGroup]:
     """The dataset's row groups by their statistics; one for all where a group has none."""
-    metadata = pq.read_metadata(dataset.path)
-    leaves = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
-    index = leaves.index("ts_seconds")
-    groups = []
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        statistics = group.column(index).statistics
-        if statistics is not None and statistics.has_min_max:
-            groups.append(RowGroup(statistics.min, statistics.max, group.num_rows))
-        elif group.num_rows:
-            return [RowGroup(dataset.first_ts, dataset.last_ts, dataset.rows)]
-    return groups
+    groups = row_groups(dataset.path)
+    if all(group.is_timed for group in groups):
+        return list(groups)
+    return [RowGroup(dataset.first_ts, dataset.last_ts, dataset.rows)]
 
 
 def partition_windows(

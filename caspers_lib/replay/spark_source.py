@@ -30,7 +30,8 @@ from caspers_lib.errors import ReplayStateError, SettingsError
 from caspers_lib.replay.clock import Clock, event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
-from caspers_lib.replay.partitioning import RowGroup, first_events, partition_windows, row_groups
+from caspers_lib.replay.partitioning import first_events, partition_windows, timed_groups
+from caspers_lib.replay.row_groups import RowGroup
 from caspers_lib.replay.source_options import (
     BatchOptions,
     GivenStart,
@@ -152,7 +153,7 @@ class ReplayReader(DataSourceReader):
 
     def partitions(self) -> list[InputPartition]:
         """Windows of about as many events each."""
-        groups = row_groups(self._dataset)
+        groups = timed_groups(self._dataset)
         windows = partition_windows(self._dataset, groups, self._window, rows=self._rows)
         # Spark invents a partition where there is none.
         return [
@@ -198,7 +199,7 @@ class ReplayStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def _groups(self) -> list[RowGroup]:
-        return row_groups(self._dataset)
+        return timed_groups(self._dataset)
 
     def initialOffset(self) -> Offset:
         """Just before the dataset's first event: the first batch holds all with v <= p(now).

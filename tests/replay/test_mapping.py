@@ -19,9 +19,10 @@ from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import DatasetError
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.dataset import EVENTS_SCHEMA, EventsFile
+from caspers_lib.replay.dataset_query import read_slices
 from caspers_lib.replay.event_batches import event_arrow_schema, event_batches
 from caspers_lib.replay.form import Form
-from caspers_lib.replay.mapping import event_id_name, events_sql, order_suffix
+from caspers_lib.replay.mapping import dataset_columns, event_id_name, events_sql, order_suffix
 from caspers_lib.replay.window import LoopSlice, Window
 from tests.replay.event_account import (
     DAY,
@@ -48,9 +49,11 @@ def mapped(dataset: EventsFile, *, loops: int = 1, shift: int = 0) -> list[str]:
 def formed(dataset: EventsFile, form: Form, *, loops: int, shift: int) -> list[Row]:
     """The rows of the query over a dataset's first loops."""
     until = dataset.last_ts + loops * dataset.cycle_seconds
+    slices = [LoopSlice(n, dataset.first_ts, dataset.last_ts) for n in range(loops)]
+    read_slices(shared_connection(), dataset, slices, dataset_columns(GHOST_KITCHEN))
     sql = events_sql(
         dataset,
-        [LoopSlice(n, dataset.first_ts, dataset.last_ts) for n in range(loops)],
+        slices,
         form=form,
         domain=GHOST_KITCHEN,
         shift=shift,

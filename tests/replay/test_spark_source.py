@@ -26,11 +26,11 @@ from caspers_lib.replay.clock import start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.partitioning import (
-    RowGroup,
     first_events,
     partition_windows,
-    row_groups,
+    timed_groups,
 )
+from caspers_lib.replay.row_groups import RowGroup
 from caspers_lib.replay.source_options import batch_options, stream_options
 from caspers_lib.replay.spark_source import (
     CaspersReplay,
@@ -247,7 +247,7 @@ def test_partitions_cover_the_window_once_in_order_and_are_about_as_large(
 ) -> None:
     window = data.draw(windows(grouped))
     rows = data.draw(st.sampled_from([1, 40, 100, 1000]))
-    parts = partition_windows(grouped, row_groups(grouped), window, rows=rows)
+    parts = partition_windows(grouped, timed_groups(grouped), window, rows=rows)
     counts = [len(times_of(grouped, part)) for part in parts]
     assert sum(counts) == len(times_of(grouped, window))
     if parts:
@@ -268,7 +268,7 @@ def test_the_first_events_of_a_window_are_as_many_as_fit_and_time_always_goes_on
 ) -> None:
     window = data.draw(windows(grouped))
     most = data.draw(st.sampled_from([1, 7, 50, 300, 5000]))
-    found = first_events(grouped, row_groups(grouped), window, most=most)
+    found = first_events(grouped, timed_groups(grouped), window, most=most)
     times = times_of(grouped, window)
     count = len(times_of(grouped, found))
     assert found.after == window.after
@@ -291,7 +291,7 @@ def test_a_second_with_more_events_than_fit_is_read_whole(
     until, ends = float(begin + 9), []
     window = Window(None, until)
     while not window.is_empty and len(ends) < 9:
-        found = first_events(dataset, row_groups(dataset), window, most=2)
+        found = first_events(dataset, timed_groups(dataset), window, most=2)
         ends.append(found.until - begin)
         window = Window(found.until, until)
     assert ends == [0, 1, 9]
@@ -301,9 +301,9 @@ def test_a_file_without_statistics_is_one_row_group(small: EventsFile, tmp_path:
     path = tmp_path / "events.parquet"
     pq.write_table(pq.read_table(small.path), path, write_statistics=False)
     plain = EventsFile.open(path)
-    assert row_groups(plain) == [RowGroup(small.first_ts, small.last_ts, small.rows)]
+    assert timed_groups(plain) == [RowGroup(small.first_ts, small.last_ts, small.rows)]
     window = Window(None, float(small.epoch + 4 * DAY))
-    parts = partition_windows(plain, row_groups(plain), window, rows=100)
+    parts = partition_windows(plain, timed_groups(plain), window, rows=100)
     assert len(parts) > 2
     found = [row for part in parts for row in mapped(plain, part)]
     assert found == mapped(small, window)
