@@ -30,7 +30,6 @@ __all__ = ["CHAOS_FOLDER", "Preview", "Replay", "Tick", "steer"]
 
 CHAOS_FOLDER = "chaos"
 _STEERING_WAIT = 60.0
-_GO_ON = "go on with the dataset it was begun with, or begin anew with `caspers destroy`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,20 +234,7 @@ class Replay:
         return self.chaos.text or None if self.chaos else None
 
     def _steered(self, state: ReplayState, now: float) -> ReplayState:
-        mine = (self.dataset.epoch, self.dataset.cycle_seconds)
-        if mine != (state.epoch, state.cycle_seconds):
-            raise ReplayStateError(
-                f"The replay was begun with a dataset of epoch {state.epoch} and "
-                f"{state.cycle_seconds} s a loop; {self.dataset.path} has {mine[0]} and {mine[1]}",
-                hint=_GO_ON,
-            )
-        span = (self.dataset.first_ts, self.dataset.last_ts)
-        if (state.first_ts, state.last_ts) not in ((None, None), span):
-            raise ReplayStateError(
-                f"The replay was begun with a dataset whose events are at {state.first_ts} to "
-                f"{state.last_ts}; those of {self.dataset.path} are at {span[0]} to {span[1]}",
-                hint=_GO_ON,
-            )
+        state.check_dataset(self.dataset)
         if self.chaos is not None and self._asked_chaos() != state.chaos:
             raise ReplayStateError(
                 f"The replay was begun with chaos {state.chaos or 'off'}, which stays; asked for "
@@ -257,7 +243,9 @@ class Replay:
                 "`caspers destroy`",
             )
         clock = state.clock if self.speed is None else state.clock.with_speed(self.speed, now)
-        return replace(state, clock=clock, first_ts=span[0], last_ts=span[1])
+        return replace(
+            state, clock=clock, first_ts=self.dataset.first_ts, last_ts=self.dataset.last_ts
+        )
 
     def _finish(
         self, state: ReplayState, on_events: Callable[[int], None]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from caspers_lib.errors import SettingsError
+from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.clock import DAY
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "stream_options",
 ]
 
-_SHARED = ("path", "rowsPerPartition", "state", "simulationStart", "startDay")
+_SHARED = ("path", "rowsPerPartition", "state", "simulationStart", "startDay", "chaos")
 _BATCH_ONLY = ("after", "until", "shift")
 _STREAM_ONLY = ("speed", "maxEventsPerBatch")
 _WITH_START_ONLY = ("startDay", "speed")
@@ -64,6 +65,7 @@ class BatchOptions:
         after: virtual seconds, not in the window; None: from the beginning.
         until: virtual seconds, the window's end; None: p0, or without a clock the first loop's end.
         shift: seconds from virtual to emitted time; None: the clock's, or 0 without a clock.
+        chaos: what goes wrong on purpose.
     """
 
     rows_per_partition: int
@@ -71,6 +73,7 @@ class BatchOptions:
     after: float | None
     until: float | None
     shift: int | None
+    chaos: Chaos = NO_CHAOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +84,13 @@ class StreamOptions:
         rows_per_partition: events of a partition, about.
         clock: where p(now) and the shift come from.
         max_events: the most events of a micro-batch; None: all that are due.
+        chaos: what goes wrong on purpose.
     """
 
     rows_per_partition: int
     clock: RunningReplay | GivenStart
     max_events: int | None
+    chaos: Chaos = NO_CHAOS
 
 
 def dataset_path(options: Mapping[str, str]) -> Path:
@@ -126,6 +131,7 @@ def batch_options(options: Mapping[str, str], *, epoch: int) -> BatchOptions:
         after=_virtual_second(options, "after", epoch),
         until=_virtual_second(options, "until", epoch),
         shift=None if shift is None else _whole(options, "shift", 0),
+        chaos=Chaos.parse(options.get("chaos") or ""),
     )
 
 
@@ -149,6 +155,7 @@ def stream_options(options: Mapping[str, str]) -> StreamOptions:
         rows_per_partition=_whole(options, "rowsPerPartition", _ROWS_PER_PARTITION, least=1),
         clock=clock,
         max_events=_whole(options, "maxEventsPerBatch", 1, least=1) if capped else None,
+        chaos=Chaos.parse(options.get("chaos") or ""),
     )
 
 

@@ -27,6 +27,7 @@ from pyspark.sql.streaming.datasource import (
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import ReplayStateError, SettingsError
+from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.clock import Clock, event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
@@ -58,8 +59,6 @@ __all__ = [
     "register_replay_source",
 ]
 
-_SAME = "give the dataset that the replay plays"
-
 Offset = dict[str, float | int]
 """How far a stream has come: `virtual_time` in virtual seconds, and the `shift` it plays with."""
 
@@ -83,12 +82,13 @@ class CaspersReplay(DataSource):
     | `speed` | virtual s a second | stream, with `simulationStart`: for ever (60) |
     | `after`, `until` | dataset day or ISO 8601 | batch: the window (after, until] |
     | `shift` | seconds | batch: from virtual to emitted time, without a clock (0) |
+    | `chaos` | | what goes wrong on purpose, as `Chaos.parse` reads it (nothing) |
     | `rowsPerPartition` | events | a partition's size, about (250,000) |
     | `maxEventsPerBatch` | events | stream: the most of a micro-batch (all that are due) |
 
     A batch begins with the dataset and ends at p0, or without a clock with the first loop. Days
     and timestamps past the first loop play the next ones. A replay's chaos is its own: what is read
-    here is clean.
+    here is clean, unless the option `chaos` says otherwise; it stays the same for a checkpoint.
     """
 
     domain: ClassVar[Domain] = GHOST_KITCHEN
@@ -126,6 +126,7 @@ class ReplayPartition(InputPartition):
     dataset: EventsFile
     window: Window
     shift: int
+    chaos: Chaos = NO_CHAOS
 
 
 class ReplayReader(DataSourceReader):
@@ -144,6 +145,7 @@ class ReplayReader(DataSourceReader):
         self._dataset = dataset
         self._domain = domain
         self._rows = options.rows_per_partition
+        self._chaos = options.chaos
         p0, shift = float(dataset.epoch + dataset.cycle_seconds), 0
         if options.clock is not None:
             clock, shift = _clock_and_shift(options.clock, dataset)
@@ -157,7 +159,8 @@ class ReplayReader(DataSourceReader):
         windows = partition_windows(self._dataset, groups, self._window, rows=self._rows)
         # Spark invents a partition where there is none.
         return [
-            ReplayPartition(self._dataset, part, self._shift) for part in windows or [self._window]
+            ReplayPartition(self._dataset, part, self._shift, self._chaos)
+            for part in windows or [self._window]
         ]
 
     def read(self, partition: InputPartition) -> Iterator["pa.RecordBatch"]:
@@ -254,7 +257,8 @@ class ReplayStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         window = Window(start["virtual_time"], end["virtual_time"])
         rows, shift = self._options.rows_per_partition, int(end["shift"])
         windows = partition_windows(self._dataset, self._groups, window, rows=rows)
-        return [ReplayPartition(self._dataset, part, shift) for part in windows]
+        chaos = self._options.chaos
+        return [ReplayPartition(self._dataset, part, shift, chaos) for part in windows]
 
     def read(self, partition: InputPartition) -> Iterator["pa.RecordBatch"]:
         """The partition's events in time order."""
@@ -268,7 +272,12 @@ class ReplayStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 def _played(partition: InputPartition, domain: Domain) -> Iterator["pa.RecordBatch"]:
     assert isinstance(partition, ReplayPartition)  # noqa: S101 - the reader planned it
     return event_batches(
-        partition.dataset, partition.window, partition.shift, domain=domain, form="columns"
+        partition.dataset,
+        partition.window,
+        partition.shift,
+        domain=domain,
+        form="columns",
+        chaos=partition.chaos,
     )
 
 
@@ -296,18 +305,5 @@ def _running_clock(source: RunningReplay, dataset: EventsFile) -> tuple[Clock, i
             f"No replay has run in {source.folder}: there is no clock to follow",
             hint="run `caspers replay tick` first, or give simulationStart",
         )
-    mine = (dataset.epoch, dataset.cycle_seconds)
-    if mine != (state.epoch, state.cycle_seconds):
-        raise ReplayStateError(
-            f"The replay in {source.folder} plays a dataset of epoch {state.epoch} and "
-            f"{state.cycle_seconds} s a loop; {dataset.path} has {mine[0]} and {mine[1]}",
-            hint=_SAME,
-        )
-    span = (dataset.first_ts, dataset.last_ts)
-    if (state.first_ts, state.last_ts) not in ((None, None), span):
-        raise ReplayStateError(
-            f"The replay in {source.folder} plays a dataset whose events are at {state.first_ts} "
-            f"to {state.last_ts}; those of {dataset.path} are at {span[0]} to {span[1]}",
-            hint=_SAME,
-        )
+    state.check_dataset(dataset)
     return state.clock, state.shift_seconds

@@ -15,6 +15,7 @@ from typing import Any
 
 from caspers_lib.errors import ReplayStateError
 from caspers_lib.replay.clock import Clock, Segment
+from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.window import Window
 
 __all__ = ["SIM_START_FILE", "STATE_FILE", "WATERMARK_FILE", "ReplayState", "StateStore"]
@@ -70,6 +71,29 @@ class ReplayState:
     def loop_of(self, virtual: float) -> int:
         """The loop, from 0, that a virtual second belongs to."""
         return max(0, math.floor((virtual - self.epoch) / self.cycle_seconds))
+
+    def check_dataset(self, dataset: EventsFile) -> None:
+        """Refuse another dataset than the one that is played.
+
+        Raises:
+            ReplayStateError: its epoch, its loop, its first or its last event is another.
+        """
+        known = [self.epoch, self.cycle_seconds, self.first_ts, self.last_ts]
+        found = [dataset.epoch, dataset.cycle_seconds, dataset.first_ts, dataset.last_ts]
+        if None in known:
+            known, found = known[:2], found[:2]
+        if known == found:
+            return
+        names = ("epoch", "seconds a loop", "first event", "last event")
+        differ = ", ".join(
+            f"{name} {mine} instead of {theirs}"
+            for name, mine, theirs in zip(names, found, known, strict=False)
+            if mine != theirs
+        )
+        raise ReplayStateError(
+            f"The replay was begun with another dataset than {dataset.path}, which has {differ}",
+            hint="go on with the dataset it was begun with, or begin anew with `caspers destroy`",
+        )
 
     def to_json(self) -> str:
         """The document, readable by a person."""

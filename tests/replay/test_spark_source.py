@@ -22,6 +22,7 @@ from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadMaxRows
 
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import CaspersError, DatasetError, ReplayStateError, SettingsError
+from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.clock import start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
@@ -34,6 +35,7 @@ from caspers_lib.replay.row_groups import RowGroup
 from caspers_lib.replay.source_options import batch_options, stream_options
 from caspers_lib.replay.spark_source import (
     CaspersReplay,
+    ReplayReader,
     ReplayStreamReader,
     register_replay_source,
 )
@@ -184,7 +186,7 @@ def test_a_dataset_a_start_day_and_a_state_that_do_not_fit_are_refused(
     stands_at(replace(small, epoch=0), tmp_path / "misc", 1.0)
     other = refusal(path=path, state=state)
     assert isinstance(other, ReplayStateError)
-    assert "plays a dataset of epoch 0" in other.message
+    assert "which has epoch 1704067200 instead of 0" in other.message
     state_of_another = replace(small, first_ts=small.first_ts + 1)
     stands_at(state_of_another, tmp_path / "misc", 1.0)
     assert f"events are at {small.first_ts + 1} to" in refusal(path=path, state=state).message
@@ -410,6 +412,22 @@ def test_a_replay_begun_anew_needs_a_new_checkpoint(small: EventsFile, tmp_path:
     StateStore(tmp_path).save(replace(state, shift_seconds=SHIFT + DAY))
     with pytest.raises(ReplayStateError, match="checkpoint belongs to a replay"):
         stream.poll()
+
+
+def test_chaos_is_the_same_in_every_cutting_into_partitions(small: EventsFile) -> None:
+    text = "late=0.2,duplicate=0.2,dropped=0.2,wrong_type=0.1,seed=5"
+    until = small.epoch + 4 * DAY
+    window = Window(None, until)
+    expected = event_batches(small, window, 0, form="columns", chaos=Chaos.parse(text))
+    wanted = [row for batch in expected for row in batch.to_pylist()]
+    for rows in (50, 10_000):
+        given = {"chaos": text, "until": "4", "rowsPerPartition": str(rows)}
+        options = batch_options(given, epoch=small.epoch)
+        reader = ReplayReader(small, options, GHOST_KITCHEN)
+        parts = [reader.read(part) for part in reader.partitions()]
+        found = [row for part in parts for batch in part for row in batch.to_pylist()]
+        assert in_order(found) == in_order(wanted)
+        assert (len(parts) > 5) == (rows == 50)
 
 
 def test_available_now_ends_at_what_the_clock_showed(small: EventsFile, tmp_path: Path) -> None:
