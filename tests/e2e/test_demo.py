@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from caspers_lib.runtime.demo import Demo
 from tests.e2e.conftest import CASPERS, RunCaspers, assert_consistent, status_of
 
 pytestmark = pytest.mark.spark
@@ -112,6 +113,7 @@ def test_live_it_grows_answers_on_its_page_and_stops_on_ctrl_c(
         assert "is in use by process" in refused.stderr
         assert_one_line(refused.stderr)
         _read_until(process, "all_events +")
+        assert_it_obeys(caspers, root)
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=_LIMIT_SECONDS)
@@ -121,6 +123,24 @@ def test_live_it_grows_answers_on_its_page_and_stops_on_ctrl_c(
     assert grown["tables"]["lakeflow.all_events"]["rows"] > 0
     assert grown["console"]["url"] is None
     assert grown["postgres"]["refunds"]["dsn"] is None
+
+
+def assert_it_obeys(caspers: RunCaspers, root: Path) -> None:
+    """A pause from another process stops the running demo's clock at its next tick."""
+
+    def replay(command: str, *words: object) -> str:
+        answer = caspers("replay", command, "--root", root, *words)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    assert "obeys at its next tick" in replay("pause")
+    give_up = time.monotonic() + _LIMIT_SECONDS
+    while (stood := json.loads(replay("status", "--json")))["lag_seconds"] > 0:
+        assert time.monotonic() < give_up, stood
+    time.sleep(2 * Demo.tick_seconds)
+    assert json.loads(replay("status", "--json"))["watermark"] == stood["watermark"]
+    assert stood["status"] == "paused"
+    assert "plays at speed 2000" in replay("resume")
 
 
 def assert_one_line(stderr: str) -> None:
