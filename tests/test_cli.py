@@ -41,6 +41,20 @@ def test_a_full_disk_is_one_line_that_names_the_file(
     assert len(lines) == 2
 
 
+def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = ModuleNotFoundError("No module named 'pyspark'", name="pyspark")
+    assert run_main(monkeypatch, missing) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error: This command needs the package pyspark, which is not installed",
+        "hint: pip install 'caspers_lib[local]'",
+    ]
+    with pytest.raises(ModuleNotFoundError):
+        run_main(monkeypatch, ModuleNotFoundError("a defect of ours", name="caspers_lib.x"))
+
+
 def test_an_interrupt_is_no_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

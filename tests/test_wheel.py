@@ -37,6 +37,12 @@ dataset = EventsFile.open(generate_dataset(out / "dataset", days=2, scale=0.01))
 sink, store = VolumeSink(out / "events"), StateStore(out / "misc")
 replay = Replay(dataset, sink, store, start_day=1, speed=60.0)
 print(replay.tick(1_795_000_000.0).events)
+from typer.testing import CliRunner
+from caspers_lib.cli import app
+root = ["--root", str(out / "root")]
+for words in (["tick", "--dataset", str(dataset.path), "--start-day", "1"], ["pause"], ["status"]):
+    done = CliRunner().invoke(app, ["replay", *words, *root])
+    assert done.exit_code == 0, done.output + repr(done.exception)
 """
 
 

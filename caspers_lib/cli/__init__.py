@@ -64,6 +64,16 @@ def main() -> None:
             )
         )
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("caspers_lib"):
+            raise
+        _print_error(
+            CaspersError(
+                f"This command needs the package {error.name}, which is not installed",
+                hint="pip install 'caspers_lib[local]'",
+            )
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from caspers_lib.runtime.local_business import ReplayOptions
+    from caspers_lib.runtime.local_replay import ReplayOptions
     from caspers_lib.runtime.local_root import LocalRoot
 
 __all__ = [
@@ -79,7 +79,7 @@ def replay_options(
     """
     from caspers_lib.replay.chaos import Chaos
     from caspers_lib.replay.pace import Pace
-    from caspers_lib.runtime.local_business import ReplayOptions
+    from caspers_lib.runtime.local_replay import ReplayOptions
 
     return ReplayOptions(
         speed=speed,

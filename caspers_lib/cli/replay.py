@@ -45,24 +45,24 @@ def replay_tick(
     """Write every event between the watermark and now."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from caspers_lib.runtime.local_business import LocalBusiness
+    from caspers_lib.runtime.local_replay import local_replay
     from caspers_lib.runtime.local_root import Owner, owned
     from caspers_lib.runtime.replay_view import preview_lines
 
     local = local_root(root, start_day=start_day, speed_multiplier=speed)
     options = replay_options(speed, max_rate, chaos, layout)
-    business = LocalBusiness(local, dataset=absolute(dataset), options=options)
+    path = absolute(dataset) or local.dataset_file
+    replay, now = local_replay(local, path, options), time.time()
     if dry_run:
-        preview = business.replay().preview(time.time())
-        print("\n".join(preview_lines(preview, local.events)))
+        print("\n".join(preview_lines(replay.preview(now), local.events)))
         return
     columns = TextColumn("writing events"), BarColumn(), MofNCompleteColumn()
     with (
-        owned(local, Owner.this_process("caspers replay tick", business.dataset_file)),
+        owned(local, Owner.this_process("caspers replay tick", path)),
         Progress(*columns, transient=True, console=Console(stderr=True)) as bar,
     ):
-        task = bar.add_task("", total=business.replay().preview(time.time()).events)
-        tick = business.tick(lambda count: bar.advance(task, count))
+        task = bar.add_task("", total=replay.preview(now).events)
+        tick = replay.tick(now, lambda count: bar.advance(task, count))
     print(f"{tick.events:,} events written to {local.events}")
 
 

@@ -22,16 +22,12 @@ from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.change_feed import sync_once
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.medallion.registration import register_pipeline
-from caspers_lib.replay.chaos import Chaos
-from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
-from caspers_lib.replay.pace import Pace
-from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import Layout, VolumeSink
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
+from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.pipeline import run_update
 from caspers_lib.runtime.spark import start_session, stop_session
@@ -41,27 +37,10 @@ from caspers_lib.spark_sql import quote_name
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["LocalBusiness", "ReplayOptions"]
+__all__ = ["LocalBusiness"]
 
 _COMPLAINT_SEED = 42
 _HEARTBEAT_EVENTS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """How the replay is asked to write.
-
-    Args:
-        speed: a speed that was asked for; None keeps what the replay has.
-        pace: how fast it may write.
-        chaos: what is made dirty on purpose; None keeps what the replay was begun with.
-        layout: JSON lines in few files, or a file per event.
-    """
-
-    speed: float | None = None
-    pace: Pace = field(default_factory=Pace)
-    chaos: Chaos | None = None
-    layout: Layout = "batched"
 
 
 @dataclass
@@ -147,24 +126,8 @@ class LocalBusiness:
         return self._dsns.get(spec.name)
 
     def replay(self) -> Replay:
-        """The replay of the dataset into the volume.
-
-        Raises:
-            DatasetError: the dataset is missing or not fitting.
-        """
-        store = StateStore(self.root.replay_state)
-        first = store.load() is None
-        return Replay(
-            dataset=EventsFile.open(self.dataset_file, self.domain),
-            sink=VolumeSink(self.root.events, layout=self.options.layout),
-            store=store,
-            start_day=self.root.settings.start_day,
-            speed=self.root.settings.speed_multiplier if first else self.options.speed,
-            domain=self.domain,
-            chaos=self.options.chaos,
-            pace=self.options.pace,
-            scratch=self.root.run,
-        )
+        """The replay of the dataset into the volume, see `local_replay`."""
+        return local_replay(self.root, self.dataset_file, self.options, self.domain)
 
     def tick(
         self,

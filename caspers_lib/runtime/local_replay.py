@@ -1,0 +1,65 @@
+"""The replay on one machine: what is played, how, and where under ROOT the events go.
+
+Needs neither Spark nor Postgres.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.replay.chaos import Chaos
+from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.pace import Pace
+from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import Layout, VolumeSink
+from caspers_lib.runtime.local_root import LocalRoot
+
+__all__ = ["ReplayOptions", "local_replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How the replay is asked to write.
+
+    Args:
+        speed: a speed that was asked for; None keeps what the replay has.
+        pace: how fast it may write.
+        chaos: what is made dirty on purpose; None keeps what the replay was begun with.
+        layout: JSON lines in few files, or a file per event.
+    """
+
+    speed: float | None = None
+    pace: Pace = field(default_factory=Pace)
+    chaos: Chaos | None = None
+    layout: Layout = "batched"
+
+
+def local_replay(
+    root: LocalRoot, dataset: Path, options: ReplayOptions, domain: Domain = GHOST_KITCHEN
+) -> Replay:
+    """The replay of a dataset into the volume of ROOT.
+
+    Args:
+        root: where all state lies.
+        dataset: the events file to replay.
+        options: how the replay is asked to write.
+        domain: the business.
+
+    Raises:
+        DatasetError: the dataset is missing or not fitting.
+        ReplayStateError: the state can't be read.
+    """
+    store = StateStore(root.replay_state)
+    first = store.load() is None
+    return Replay(
+        dataset=EventsFile.open(dataset, domain),
+        sink=VolumeSink(root.events, layout=options.layout),
+        store=store,
+        start_day=root.settings.start_day,
+        speed=root.settings.speed_multiplier if first else options.speed,
+        domain=domain,
+        chaos=options.chaos,
+        pace=options.pace,
+        scratch=root.run,
+    )
