@@ -69,8 +69,12 @@ def read_rows(path: Path, columns: Sequence[str], *, first: int, last: int) -> p
 
     def batches() -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path, metadata=footer.metadata) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=wanted, columns=list(columns)):
-                yield batch.select(list(columns)).cast(schema)
+            # Given many row groups at once, Arrow's memory grows with their number.
+            for group in wanted:
+                for batch in file.iter_batches(
+                    _BATCH_ROWS, row_groups=[group], columns=list(columns)
+                ):
+                    yield batch.select(list(columns)).cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
