@@ -128,28 +128,41 @@ class ReplayLock:
         try:
             yield lease
         finally:
-            _held.discard(lease.holder.token)
-            current = _read(lease.path)
-            if current is not None and current.token == lease.holder.token:
-                lease.path.unlink(missing_ok=True)
+            try:
+                current = _read(lease.path)
+                if current is not None and current.token == lease.holder.token:
+                    lease.path.unlink(missing_ok=True)
+            finally:
+                # Last: a lock file that its process doesn't hold is taken away by others.
+                _held.discard(lease.holder.token)
 
     def _take(self, purpose: Purpose, wait: float) -> Lease:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path, since = self.folder / LOCK_FILE, self.clock()
+        since = self.clock()
+        holder = _this_process(purpose, since + LEASE_SECONDS)
+        # First: between making the file and filling this set, the holder would look dead.
+        _held.add(holder.token)
+        try:
+            return self._wait_for(holder, since, wait)
+        except BaseException:
+            _held.discard(holder.token)
+            raise
+
+    def _wait_for(self, holder: Holder, since: float, wait: float) -> Lease:
+        path, turn = self.folder / LOCK_FILE, self.folder / f".{LOCK_FILE}.turn"
+        empty_since = since
         while True:
-            holder = _this_process(purpose, self.clock() + LEASE_SECONDS)
+            now = self.clock()
+            holder = replace(holder, until=now + LEASE_SECONDS)
             if _create(path, holder):
-                _held.add(holder.token)
                 return Lease(path, holder, self.clock)
             other = _read(path)
-            if other is not None and other.is_dead(self.clock()):
-                _take_away(path, other)
-                continue
-            waited = self.clock() - since
-            if other is None and waited > _WRITING_SECONDS:
-                _take_away(path, None)  # its process died between making and filling it
-                continue
-            if other is not None and waited >= (
+            if other is not None:
+                empty_since = now
+            # An empty file is being filled; if that lasts, its process died in between.
+            if now - empty_since > _WRITING_SECONDS if other is None else other.is_dead(now):
+                _take_away(path, other, turn, holder, now)
+            elif other is not None and now - since >= (
                 wait if other.purpose == "run" else _STEERING_SECONDS
             ):
                 raise _refused(path, other)
@@ -180,18 +193,30 @@ def _create(path: Path, holder: Holder) -> bool:
     return current is not None and current.token == holder.token
 
 
-def _take_away(path: Path, dead: Holder | None) -> None:
-    """Remove the lock of a dead process, and only that."""
-    aside = path.with_name(f".{LOCK_FILE}.dead")
-    try:
-        path.replace(aside)
-    except FileNotFoundError:
-        return  # someone else was quicker
-    current = _read(aside)
-    if current is not None and current != dead:
-        aside.replace(path)  # someone else was quicker to take it over
+def _take_away(path: Path, dead: Holder | None, turn: Path, me: Holder, now: float) -> None:
+    """Remove the lock of a dead process, and only that.
+
+    One at a time, by `turn`: who looks once more while he alone may remove a lock can't take away
+    what a quicker one has made in its place.
+    """
+    if not _create(turn, me):
+        other = _read(turn)
+        # A process that died within this function left its turn behind.
+        if _is_old(turn) if other is None else other.is_dead(now):
+            turn.unlink(missing_ok=True)
         return
-    aside.unlink(missing_ok=True)
+    try:
+        if _read(path) == dead:
+            path.unlink(missing_ok=True)
+    finally:
+        turn.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _WRITING_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path) -> Holder | None:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -135,25 +137,34 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_many_who_find_a_dead_lock_one_gets_it_at_a_time(tmp_path: Path) -> None:
-    left_by(tmp_path, started="dead")
+@pytest.mark.parametrize("died_while_removing", [False, True])
+def test_of_many_who_find_a_dead_lock_one_gets_it_at_a_time(
+    died_while_removing: bool, tmp_path: Path
+) -> None:
     inside, most, taken = 0, 0, 0
     guard = threading.Lock()
 
     def run() -> None:
         nonlocal inside, most, taken
-        with ReplayLock(tmp_path).held("steer", wait=60):
+        # Polled in quick succession, so that many look at the same moment.
+        lock = ReplayLock(tmp_path, sleep=lambda _seconds: time.sleep(0.0005))
+        with lock.held("steer", wait=60):
             with guard:
                 inside += 1
                 taken += 1
                 most = max(most, inside)
+            time.sleep(0.0005)
             with guard:
                 inside -= 1
 
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (most, taken) == (1, 8)
-    assert list(tmp_path.iterdir()) == []
+    for _ in range(20):
+        left_by(tmp_path, started="dead")
+        if died_while_removing:
+            shutil.copy(tmp_path / LOCK_FILE, tmp_path / f".{LOCK_FILE}.turn")
+        threads = [threading.Thread(target=run) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert list(tmp_path.iterdir()) == []
+    assert (most, taken) == (1, 20 * 12)
