@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from caspers_lib.runtime.spark import start_session, stop_session
+from caspers_lib.runtime.spark import FEW_ROWS, start_session, stop_session
 
 # No test fails because the machine is busy.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -15,11 +15,6 @@ settings.load_profile("unhurried")
 
 # The tests' JVMs live for seconds: its first compiler alone starts them in two thirds of the time.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
-
-
-# On a few rows generating code costs more than it saves; the full dataset and the command line's
-# tests run with it.
-_FEW_ROWS = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +27,7 @@ def spark(
         root / "warehouse",
         log=root / "spark.log",
         work=root / "work",
-        config={} if full else _FEW_ROWS,
+        config={} if full else FEW_ROWS,
     )
     yield session
     stop_session(session)

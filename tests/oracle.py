@@ -4,6 +4,7 @@ The SQL is written by hand from the contracts (DESIGN sections 5 and 6), for Duc
 decimals; nothing is shared with the code that it checks.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,24 @@ COLUMNS = {
         "price": "decimal(12,2)",
         "qty": "int",
         "extended_price": "decimal(12,2)",
+    },
+    "silver_order_lifecycle": {
+        "order_id": "string",
+        "location_id": "int",
+        "order_day": "date",
+        "order_created_ts": "timestamp",
+        "gk_started_ts": "timestamp",
+        "gk_finished_ts": "timestamp",
+        "gk_ready_ts": "timestamp",
+        "driver_arrived_ts": "timestamp",
+        "driver_picked_up_ts": "timestamp",
+        "driver_ping_ts": "timestamp",
+        "delivered_ts": "timestamp",
+        "prep_minutes": "decimal(12,2)",
+        "wait_minutes": "decimal(12,2)",
+        "drive_minutes": "decimal(12,2)",
+        "total_minutes": "decimal(12,2)",
+        "status": "string",
     },
     "gold_order_header": {
         "order_id": "string",
@@ -63,6 +82,33 @@ COLUMNS = {
         "orders": "bigint",
         "revenue": "decimal(12,2)",
     },
+    "gold_delivery_percentiles_hourly": {
+        "location_id": "int",
+        "hour_ts": "timestamp",
+        "deliveries": "bigint",
+        "p50_minutes": "decimal(12,2)",
+        "p75_minutes": "decimal(12,2)",
+        "p99_minutes": "decimal(12,2)",
+    },
+    "gold_kitchen_funnel_day": {
+        "location_id": "int",
+        "day": "date",
+        "order_created_orders": "bigint",
+        "gk_started_orders": "bigint",
+        "gk_finished_orders": "bigint",
+        "gk_ready_orders": "bigint",
+        "driver_arrived_orders": "bigint",
+        "driver_picked_up_orders": "bigint",
+        "driver_ping_orders": "bigint",
+        "delivered_orders": "bigint",
+    },
+    "gold_late_share_day": {
+        "location_id": "int",
+        "day": "date",
+        "delivered_orders": "bigint",
+        "late_orders": "bigint",
+        "late_share": "decimal(5,4)",
+    },
 }
 
 _PLAYED = """
@@ -72,9 +118,24 @@ SELECT
   event_type_id,
   location_id::INTEGER AS location_id,
   make_timestamp((ts_seconds + loop * $cycle + $shift) * 1000000) AS emitted,
-  items_json
+  items_json{sequence}
 FROM read_parquet($dataset), range($loops) AS loops(loop)
 WHERE ts_seconds + loop * $cycle <= $until
+"""
+
+# What chaos did, by its manifest: which events never count, and whose clock was wrong.
+_LOST = ("dropped", "corrupt_json", "unknown_event_type", "wrong_type")
+_CHAOS = f"""
+CREATE TEMP TABLE touched AS
+SELECT order_id, sequence, kind, deliveries, detail ->> 'skew_seconds' AS skew
+FROM read_json($manifest, columns = {{order_id: 'VARCHAR', sequence: 'INTEGER', kind: 'VARCHAR',
+  deliveries: 'DOUBLE[]', detail: 'JSON'}}, format = 'newline_delimited');
+DELETE FROM played USING touched t
+WHERE played.order_id = t.order_id AND played.sequence = t.sequence
+  AND (t.kind IN {_LOST} OR list_min(t.deliveries) > $until);
+UPDATE played SET emitted = emitted + to_seconds(t.skew::INTEGER)
+FROM touched t
+WHERE played.order_id = t.order_id AND played.sequence = t.sequence AND t.kind = 'clock_skew'
 """
 
 _LINES = """
@@ -99,8 +160,39 @@ SELECT order_id, line, location_id, emitted AS order_ts, emitted::DATE AS order_
 FROM priced
 """
 
+_FIRSTS = """
+CREATE TEMP TABLE firsts AS
+SELECT order_id, min(location_id) AS location_id,
+  min(emitted) FILTER (event_type_id = 1) AS created,
+  min(emitted) FILTER (event_type_id = 2) AS started,
+  min(emitted) FILTER (event_type_id = 3) AS finished,
+  min(emitted) FILTER (event_type_id = 4) AS ready,
+  min(emitted) FILTER (event_type_id = 5) AS arrived,
+  min(emitted) FILTER (event_type_id = 6) AS picked_up,
+  min(emitted) FILTER (event_type_id = 7) AS ping,
+  min(emitted) FILTER (event_type_id = 8) AS delivered,
+  max(event_type_id) AS furthest
+FROM played GROUP BY order_id
+"""
+
+_LIFECYCLE = """
+CREATE TEMP TABLE silver_order_lifecycle AS
+SELECT order_id, location_id, created::DATE AS order_day, created, started, finished, ready,
+  arrived, picked_up, ping, delivered,
+  round(date_diff('millisecond', created, ready) / 60000, 2)::DECIMAL(12, 2) AS prep,
+  round(date_diff('millisecond', ready, picked_up) / 60000, 2)::DECIMAL(12, 2) AS wait,
+  round(date_diff('millisecond', picked_up, delivered) / 60000, 2)::DECIMAL(12, 2) AS drive,
+  round(date_diff('millisecond', created, delivered) / 60000, 2)::DECIMAL(12, 2) AS total,
+  ['order_created', 'gk_started', 'gk_finished', 'gk_ready', 'driver_arrived',
+   'driver_picked_up', 'driver_ping', 'delivered'][furthest] AS status
+FROM firsts
+"""
+
+_PERCENTILE = "round(round(quantile_cont(total::DOUBLE, {}), 4)::DECIMAL(18, 4), 2)::DECIMAL(12, 2)"
+
 _QUERIES = {
     "silver_order_items": "FROM silver_order_items",
+    "silver_order_lifecycle": "FROM silver_order_lifecycle",
     "gold_order_header": """
         SELECT order_id, any_value(location_id), any_value(order_day), sum(price * qty), sum(qty),
           count(*), list_sort(list_distinct(list(brand_id)))
@@ -122,6 +214,18 @@ _QUERIES = {
           FROM silver_order_items GROUP BY ALL
         )
         SELECT location_id, hour, count(*), sum(revenue) FROM per_order GROUP BY ALL""",
+    "gold_delivery_percentiles_hourly": f"""
+        SELECT location_id, date_trunc('hour', created), count(total),
+          {_PERCENTILE.format(0.5)}, {_PERCENTILE.format(0.75)}, {_PERCENTILE.format(0.99)}
+        FROM silver_order_lifecycle WHERE created IS NOT NULL GROUP BY ALL""",
+    "gold_kitchen_funnel_day": """
+        SELECT location_id, order_day, count(created), count(started), count(finished),
+          count(ready), count(arrived), count(picked_up), count(ping), count(delivered)
+        FROM silver_order_lifecycle WHERE created IS NOT NULL GROUP BY ALL""",
+    "gold_late_share_day": """
+        SELECT location_id, order_day, count(total), count(*) FILTER (total > 60),
+          round(count(*) FILTER (total > 60) / nullif(count(total), 0), 4)::DECIMAL(5, 4)
+        FROM silver_order_lifecycle WHERE created IS NOT NULL GROUP BY ALL""",
 }
 
 
@@ -134,12 +238,14 @@ class Played:
         cycle_seconds: length of a loop.
         shift: seconds from virtual to emitted time.
         until: virtual seconds, included.
+        manifest: folder of what chaos did; None where it did nothing.
     """
 
     dataset: Path
     cycle_seconds: int
     shift: int
     until: float
+    manifest: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -156,12 +262,20 @@ class Expected:
 
 
 def played_at(
-    dataset: Path, *, epoch: int, days: int, start_day: int, speed: float, start: float, now: float
+    dataset: Path,
+    *,
+    epoch: int,
+    days: int,
+    start_day: int,
+    speed: float,
+    start: float,
+    now: float,
+    manifest: Path | None = None,
 ) -> Played:
     """What is played at `now` by a replay begun at `start` (both UTC epoch seconds)."""
     until = epoch + start_day * DAY + start % DAY + (now - start) * speed
     midnight = int(start - start % DAY)
-    return Played(dataset, days * DAY, midnight - start_day * DAY - epoch, until)
+    return Played(dataset, days * DAY, midnight - start_day * DAY - epoch, until, manifest)
 
 
 def expected(played: Played) -> Expected:
@@ -177,8 +291,17 @@ def expected(played: Played) -> Expected:
             "until": played.until,
             "loops": loops,
         }
-        connection.execute(_PLAYED, values)
-        connection.execute(_LINES)
+        sequence = ", sequence::INTEGER AS sequence" if played.manifest else ""
+        connection.execute(_PLAYED.format(sequence=sequence), values)
+        if played.manifest:
+            # DuckDB takes parameters for one statement at a time.
+            files = f"{played.manifest}/*.json"
+            for statement in _CHAOS.split(";"):
+                given = {"manifest": files, "until": math.floor(played.until)}
+                used = {name: v for name, v in given.items() if f"${name}" in statement}
+                connection.execute(statement, used)
+        for table in (_LINES, _FIRSTS, _LIFECYCLE):
+            connection.execute(table)
         return Expected(
             events=_value(connection, "SELECT count(*) FROM played"),
             tables={name: connection.execute(q).fetchall() for name, q in _QUERIES.items()},

@@ -19,7 +19,7 @@ from caspers_lib.agents.complaints import complaining_orders, raw_complaints
 from caspers_lib.agents.facts import delivered_orders, order_facts
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.refund_rules import refund_answers
-from caspers_lib.agents.tables import AGENT_TABLES, AgentTables, TableSpec
+from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.agents.timings import (
     LONGEST_ORDER_HOURS,
     event_time,
@@ -27,7 +27,8 @@ from caspers_lib.agents.timings import (
 )
 from caspers_lib.agents.triage import complaint_responses
 from caspers_lib.agents.triage_policy import TriagePolicy
-from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.domain import GHOST_KITCHEN, Domain, Table
+from caspers_lib.domain.rules import accepted_condition
 from caspers_lib.errors import PipelineError
 
 __all__ = [
@@ -100,7 +101,7 @@ class _ResponseBatch:
     policy: TriagePolicy
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        complaints = batch.dropDuplicates([self.tables.complaints.key])
+        complaints = batch.dropDuplicates([*self.tables.complaints.key])
         span = _span(batch, F.col("ts"))
         if not span.rows:
             return
@@ -262,8 +263,10 @@ def _run(name: str, source: DataFrame, handler: BatchHandler, checkpoint: str) -
 
 
 def _closing_events(spark: SparkSession, tables: AgentTables, domain: Domain) -> DataFrame:
-    events = spark.readStream.table(tables.events)
-    return events.where(F.col("event_type") == domain.closing)
+    """The closing events that are not set aside; a full refresh of the table shows them again."""
+    events = spark.readStream.option("skipChangeCommits", "true").table(tables.events)
+    closing = events.where(F.col("event_type") == domain.closing)
+    return closing.where(accepted_condition(domain))
 
 
 def _orders(rows: DataFrame, key: str) -> DataFrame:
@@ -293,7 +296,7 @@ def _reach(spark: SparkSession, tables: AgentTables, span: _Span) -> tuple[DataF
     return events, lines.where(F.col("order_ts") >= F.timestamp_seconds(F.lit(since)))
 
 
-def _insert_new(rows: DataFrame, table: TableSpec) -> None:
+def _insert_new(rows: DataFrame, table: Table) -> None:
     """Add the rows whose key the table doesn't have yet."""
-    same_key = F.expr(f"{table.name}.{table.key} = new.{table.key}")
+    same_key = F.expr(" AND ".join(f"{table.name}.{key} = new.{key}" for key in table.key))
     rows.alias("new").mergeInto(table.name, same_key).whenNotMatched().insertAll().merge()

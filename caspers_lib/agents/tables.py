@@ -7,8 +7,7 @@ them.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caspers_lib.domain import GHOST_KITCHEN, Column
-from caspers_lib.spark_sql import quote_text
+from caspers_lib.domain import GHOST_KITCHEN, Column, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,39 +18,15 @@ __all__ = [
     "RAW_COMPLAINTS",
     "REFUND_RECOMMENDATIONS",
     "AgentTables",
-    "TableSpec",
-    "create_table_sql",
     "ensure_tables",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class TableSpec:
-    """A table that an agent writes.
-
-    Args:
-        name: `schema.table`, or `catalog.schema.table`.
-        comment: what one row is.
-        columns: names, types and comments.
-        change_feed: whether Delta's change data feed is on.
-    """
-
-    name: str
-    comment: str
-    columns: tuple[Column, ...]
-    change_feed: bool
-
-    @property
-    def key(self) -> str:
-        """The column that names a row."""
-        return self.columns[0].name
 
 
 _ORDER_ID = Column("order_id", "STRING", comment="the order, with -L<n> in loop n")
 _COMPLAINT_ID = Column("complaint_id", "STRING", comment="UUIDv5 of the order")
 _DELIVERED = Column("ts", "TIMESTAMP", comment="event time of the delivery")
 
-REFUND_RECOMMENDATIONS = TableSpec(
+REFUND_RECOMMENDATIONS = Table(
     "recommender.refund_recommendations",
     "One recommendation per delivered order",
     (
@@ -62,10 +37,11 @@ REFUND_RECOMMENDATIONS = TableSpec(
             "agent_response", "STRING", comment="JSON: refund_usd, refund_class, reason, source"
         ),
     ),
+    key=("order_id",),
     change_feed=True,
 )
 
-RAW_COMPLAINTS = TableSpec(
+RAW_COMPLAINTS = Table(
     "complaints.raw_complaints",
     "One complaint per complaining order",
     (
@@ -76,10 +52,10 @@ RAW_COMPLAINTS = TableSpec(
         Column("complaint_text", "STRING", comment="what the customer wrote"),
         Column("generated_by", "STRING", comment="rules or a model"),
     ),
-    change_feed=False,
+    key=("complaint_id",),
 )
 
-COMPLAINT_RESPONSES = TableSpec(
+COMPLAINT_RESPONSES = Table(
     "complaints.complaint_responses",
     "One response per complaint",
     (
@@ -88,6 +64,7 @@ COMPLAINT_RESPONSES = TableSpec(
         _DELIVERED,
         Column("agent_response", "STRING", comment="JSON: decision, amount or priority, why"),
     ),
+    key=("complaint_id",),
     change_feed=True,
 )
 
@@ -106,23 +83,13 @@ class AgentTables:
 
     events: str = f"lakeflow.{GHOST_KITCHEN.bronze}"
     lines: str = f"lakeflow.{GHOST_KITCHEN.line_items.table}"
-    recommendations: TableSpec = REFUND_RECOMMENDATIONS
-    complaints: TableSpec = RAW_COMPLAINTS
-    responses: TableSpec = COMPLAINT_RESPONSES
+    recommendations: Table = REFUND_RECOMMENDATIONS
+    complaints: Table = RAW_COMPLAINTS
+    responses: Table = COMPLAINT_RESPONSES
 
 
 AGENT_TABLES = AgentTables()
 """The tables of the default domain, under their contracted names."""
-
-
-def create_table_sql(spec: TableSpec) -> str:
-    """The statement that creates the table unless it exists; runs on Spark and on Databricks."""
-    columns = ", ".join(f"{c.name} {c.type} COMMENT {quote_text(c.comment)}" for c in spec.columns)
-    feed = "TBLPROPERTIES (delta.enableChangeDataFeed = true)" if spec.change_feed else ""
-    return (
-        f"CREATE TABLE IF NOT EXISTS {spec.name} ({columns})"
-        f" USING delta COMMENT {quote_text(spec.comment)} {feed}"
-    ).strip()
 
 
 def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
@@ -133,4 +100,4 @@ def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> 
         tables: the tables' names.
     """
     for spec in (tables.recommendations, tables.complaints, tables.responses):
-        spark.sql(create_table_sql(spec))
+        spark.sql(spec.create_sql())

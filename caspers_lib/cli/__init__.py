@@ -27,6 +27,7 @@ from caspers_lib.cli.options import (
     local_root,
     replay_options,
 )
+from caspers_lib.cli.pipeline import pipeline_app
 from caspers_lib.cli.replay import replay_app
 from caspers_lib.errors import CaspersError
 
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(replay_app, name="replay")
+app.add_typer(pipeline_app, name="pipeline")
 
 ComplaintRate = Annotated[
     float | None,

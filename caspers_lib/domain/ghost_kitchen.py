@@ -11,13 +11,19 @@ from caspers_lib.domain.model import (
     BodyField,
     Column,
     Domain,
+    Duration,
     EventType,
+    Lifecycle,
     LineItems,
+    Reference,
+    Rule,
 )
 
-__all__ = ["GHOST_KITCHEN"]
+__all__ = ["GHOST_KITCHEN", "LATE_MINUTES"]
 
 DAY = 86_400
+LATE_MINUTES = 60
+"""An order that takes longer than so many minutes is late."""
 
 _EVENT_TYPES = (
     EventType(
@@ -64,9 +70,9 @@ _ITEMS = LineItems(
     field="items",
     columns=(
         Column("item_id", "INT", "id", "the dish"),
-        Column("menu_id", "INT", "menu_id"),
-        Column("category_id", "INT", "category_id"),
-        Column("brand_id", "INT", "brand_id"),
+        Column("menu_id", "INT", "menu_id", "the menu it is on"),
+        Column("category_id", "INT", "category_id", "the category it is in"),
+        Column("brand_id", "INT", "brand_id", "the brand that sells it"),
         Column("item_name", "STRING", "name", "the dish's name when it was ordered"),
         Column("price", MONEY, "price", "USD for one"),
         Column("qty", "INT", "qty", "units ordered"),
@@ -74,16 +80,48 @@ _ITEMS = LineItems(
     derived=(Column("extended_price", MONEY, "price * qty", "USD for the line"),),
 )
 
+_LIFECYCLE = Lifecycle(
+    "silver_order_lifecycle",
+    (
+        Duration("prep_minutes", "order_created", "gk_ready", "from the order to ready food"),
+        Duration("wait_minutes", "gk_ready", "driver_picked_up", "from ready food to its pick-up"),
+        Duration("drive_minutes", "driver_picked_up", "delivered", "from pick-up to delivery"),
+        Duration("total_minutes", "order_created", "delivered", "from the order to delivery"),
+    ),
+)
+
+_IF_ITEMS = "NOT (event_type <=> 'order_created') OR "
+_RULES = (
+    Rule(
+        "qty_at_least_1",
+        f"{_IF_ITEMS}forall(parsed.items, i -> coalesce(i.qty >= 1, false))",
+        "quarantine",
+        "every line of an order has a quantity of 1 or more",
+    ),
+    Rule(
+        "price_not_negative",
+        f"{_IF_ITEMS}forall(parsed.items, i -> coalesce(i.price >= 0, false))",
+        "quarantine",
+        "every line of an order has a price of 0 or more",
+    ),
+)
+
 _REVENUE = "sum(extended_price)"
-_ORDERS = "count(DISTINCT order_id)"
+
+
+def _orders(comment: str) -> Column:
+    return Column(
+        "orders", "BIGINT", "count(DISTINCT order_id)", comment, "approx_count_distinct(order_id)"
+    )
+
 
 _GOLD = (
     AggregateTable(
         "gold_order_header",
         "One row per order",
-        keys=(Column("order_id", "STRING"),),
+        keys=(Column("order_id", "STRING", comment="the order, with -L<n> in loop n"),),
         measures=(
-            Column("location_id", "INT", "min(location_id)"),
+            Column("location_id", "INT", "min(location_id)", "the kitchen's location"),
             Column("order_day", "DATE", "min(order_day)", "UTC day of order_created"),
             Column("order_revenue", MONEY, _REVENUE, "USD"),
             Column("total_qty", "BIGINT", "sum(qty)", "units"),
@@ -95,43 +133,120 @@ _GOLD = (
                 "distinct brand ids, sorted",
             ),
         ),
+        day="order_day",
     ),
     AggregateTable(
         "gold_item_sales_day",
         "One row per dish and UTC day",
         keys=(
-            Column("item_id", "INT"),
-            Column("menu_id", "INT"),
-            Column("category_id", "INT"),
-            Column("brand_id", "INT"),
-            Column("day", "DATE", "order_day"),
+            Column("item_id", "INT", comment="the dish"),
+            Column("menu_id", "INT", comment="the menu it is on"),
+            Column("category_id", "INT", comment="the category it is in"),
+            Column("brand_id", "INT", comment="the brand"),
+            Column("day", "DATE", "order_day", "UTC day of the order"),
         ),
         measures=(
             Column("units_sold", "BIGINT", "sum(qty)", "units"),
             Column("gross_revenue", MONEY, _REVENUE, "USD"),
         ),
+        day="day",
     ),
     AggregateTable(
         "gold_brand_sales_day",
         "One row per brand and UTC day",
-        keys=(Column("brand_id", "INT"), Column("day", "DATE", "order_day")),
+        keys=(
+            Column("brand_id", "INT", comment="the brand"),
+            Column("day", "DATE", "order_day", "UTC day of the order"),
+        ),
         measures=(
-            Column("orders", "BIGINT", _ORDERS, "distinct orders, exact"),
+            _orders("distinct orders, exact"),
             Column("items_sold", "BIGINT", "sum(qty)", "units"),
             Column("brand_revenue", MONEY, _REVENUE, "USD"),
         ),
+        day="day",
     ),
     AggregateTable(
         "gold_location_sales_hourly",
         "One row per location and UTC hour",
         keys=(
-            Column("location_id", "INT"),
+            Column("location_id", "INT", comment="the kitchen's location"),
             Column("hour_ts", "TIMESTAMP", "date_trunc('HOUR', order_ts)", "start of the hour"),
         ),
         measures=(
-            Column("orders", "BIGINT", _ORDERS, "distinct orders, exact"),
+            _orders("distinct orders, exact"),
             Column("revenue", MONEY, _REVENUE, "USD"),
         ),
+        hour="hour_ts",
+    ),
+    AggregateTable(
+        "gold_delivery_percentiles_hourly",
+        "How long delivery took, one row per location and UTC hour of the order",
+        keys=(
+            Column("location_id", "INT", comment="the kitchen's location"),
+            Column(
+                "hour_ts", "TIMESTAMP", "date_trunc('HOUR', order_created_ts)", "start of the hour"
+            ),
+        ),
+        measures=(
+            Column("deliveries", "BIGINT", "count(total_minutes)", "delivered orders"),
+            *(
+                Column(
+                    f"p{percent}_minutes",
+                    "DECIMAL(12,2)",
+                    # Four places are all that interpolation can give; what is beyond is noise.
+                    f"round(percentile(total_minutes, {percent / 100}), 4)",
+                    f"minutes that {percent} % of these orders took at most, interpolated",
+                    f"percentile_approx(total_minutes, {percent / 100})",
+                )
+                for percent in (50, 75, 99)
+            ),
+        ),
+        source="lifecycle",
+        hour="hour_ts",
+    ),
+    AggregateTable(
+        "gold_kitchen_funnel_day",
+        "How far the orders came, one row per location and UTC day of the order",
+        keys=(
+            Column("location_id", "INT", comment="the kitchen's location"),
+            Column("day", "DATE", "order_day", "UTC day of the order"),
+        ),
+        measures=tuple(
+            Column(
+                f"{event.name}_orders",
+                "BIGINT",
+                f"count({event.time_column})",
+                f"orders that have had {event.name}",
+            )
+            for event in _EVENT_TYPES
+        ),
+        source="lifecycle",
+        day="day",
+    ),
+    AggregateTable(
+        "gold_late_share_day",
+        f"Orders that took more than {LATE_MINUTES} minutes, one row per location and UTC day",
+        keys=(
+            Column("location_id", "INT", comment="the kitchen's location"),
+            Column("day", "DATE", "order_day", "UTC day of the order"),
+        ),
+        measures=(
+            Column("delivered_orders", "BIGINT", "count(total_minutes)", "delivered orders"),
+            Column(
+                "late_orders",
+                "BIGINT",
+                f"count_if(total_minutes > {LATE_MINUTES})",
+                f"delivered in more than {LATE_MINUTES} minutes",
+            ),
+            Column(
+                "late_share",
+                "DECIMAL(5,4)",
+                f"try_divide(count_if(total_minutes > {LATE_MINUTES}), count(total_minutes))",
+                "late orders among the delivered ones, 0 to 1; null where none is delivered",
+            ),
+        ),
+        source="lifecycle",
+        day="day",
     ),
 )
 
@@ -147,4 +262,13 @@ GHOST_KITCHEN = Domain(
     closing="delivered",
     line_items=_ITEMS,
     gold=_GOLD,
+    lifecycle=_LIFECYCLE,
+    rules=_RULES,
+    references=(
+        Reference("location_id", "locations", "location_id", "name"),
+        Reference("brand_id", "brands", "brand_id", "name"),
+        Reference("menu_id", "menus", "id", "name"),
+        Reference("category_id", "categories", "id", "name"),
+        Reference("item_id", "items", "id", "name"),
+    ),
 )

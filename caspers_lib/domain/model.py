@@ -11,7 +11,22 @@ from types import MappingProxyType
 from typing import Literal
 from uuid import UUID
 
-__all__ = ["AggregateTable", "BodyField", "Column", "Domain", "EventType", "LineItems"]
+__all__ = [
+    "Action",
+    "AggregateTable",
+    "BodyField",
+    "Column",
+    "Domain",
+    "Duration",
+    "EventType",
+    "Lifecycle",
+    "LineItems",
+    "Reference",
+    "Rule",
+]
+
+Action = Literal["warn", "drop", "quarantine", "fail"]
+"""What happens to a row that violates a rule: nothing but a count, left out, set aside, or stop."""
 
 MONEY = "DECIMAL(12,2)"
 
@@ -25,12 +40,15 @@ class Column:
         type: its Spark SQL type.
         sql: the expression that computes it from the source's columns; the name itself if empty.
         comment: what it means, with its unit.
+        approximate: an expression that is cheaper on a lot of data and nearly right; empty where
+            there is none.
     """
 
     name: str
     type: str
     sql: str = ""
     comment: str = ""
+    approximate: str = ""
 
     @property
     def expression(self) -> str:
@@ -64,6 +82,59 @@ class EventType:
     name: str
     body: tuple[BodyField, ...] = ()
 
+    @property
+    def time_column(self) -> str:
+        """The lifecycle's column with the time of the first such event."""
+        return f"{self.name}_ts"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of data quality (an expectation).
+
+    Args:
+        name: the rule's name, the reason in the quarantine.
+        condition: SQL over the columns of bronze and `parsed`, the body as a struct; a row for
+            which it is false or null violates the rule.
+        action: what happens to such a row.
+        comment: the rule in words.
+    """
+
+    name: str
+    condition: str
+    action: Action
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Minutes between the first events of two types.
+
+    Args:
+        name: the column's name.
+        start: the earlier event type.
+        end: the later event type.
+        comment: what is measured.
+    """
+
+    name: str
+    start: str
+    end: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The silver table with one row per entity: when what happened, and how long it took.
+
+    Args:
+        table: the table's name.
+        durations: columns in minutes.
+    """
+
+    table: str
+    durations: tuple[Duration, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class LineItems:
@@ -92,19 +163,46 @@ class LineItems:
 
 @dataclass(frozen=True, slots=True)
 class AggregateTable:
-    """A gold table: the line items grouped by keys, with measures.
+    """A gold table: rows of one silver table grouped by keys, with measures.
+
+    Every group lies within one UTC day of its source (`order_day`), so that a day's rows follow
+    from that day alone.
 
     Args:
         name: the table's name.
         comment: what one row is.
         keys: grouping columns, the table's primary key.
         measures: aggregates over the group.
+        source: the silver table that is grouped.
+        day: the table's own column of type DATE that holds the source's day; the table is
+            partitioned by it. Empty where there is none: then `hour` is set.
+        hour: the table's own column of type TIMESTAMP, the start of an hour of that day.
     """
 
     name: str
     comment: str
     keys: tuple[Column, ...]
     measures: tuple[Column, ...]
+    source: Literal["line_items", "lifecycle"] = "line_items"
+    day: str = ""
+    hour: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A column whose values are ids of a dimension.
+
+    Args:
+        column: the column in silver and gold.
+        dimension: the dimension's table.
+        key: its id column.
+        label: its column that people read.
+    """
+
+    column: str
+    dimension: str
+    key: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +221,9 @@ class Domain:
         closing: event type that completes it.
         line_items: the array that silver explodes.
         gold: the aggregate tables.
+        lifecycle: the silver table with a row per entity.
+        rules: rules of data quality beside those that follow from the event types, see `rules.py`.
+        references: columns whose ids the dimensions explain.
     """
 
     name: str
@@ -136,6 +237,19 @@ class Domain:
     closing: str
     line_items: LineItems
     gold: tuple[AggregateTable, ...]
+    lifecycle: Lifecycle = Lifecycle("silver_lifecycle", ())
+    rules: tuple[Rule, ...] = ()
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def quarantine(self) -> str:
+        """Name of the table of rejected rows."""
+        return "quarantined_events"
+
+    @property
+    def day_column(self) -> str:
+        """Column of the silver tables: the UTC day of the opening event."""
+        return "order_day"
 
     @property
     def bronze(self) -> str:

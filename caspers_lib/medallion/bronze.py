@@ -1,59 +1,142 @@
 """Bronze: every event as it landed, with where it came from.
 
-Contract: DESIGN section 6, table `all_events`.
+Contract: DESIGN section 6, table `all_events`. Nothing is lost on the way in: a field that the
+schema lacks, or that has another type, is kept in `_rescued_data`, and so is a line that is no JSON
+object.
 """
 
 from typing import TYPE_CHECKING
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.domain.rules import RESCUED
+from caspers_lib.spark_sql import quote_text
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
-__all__ = ["RESCUED", "event_ddl", "json_event_stream", "with_provenance"]
+__all__ = ["auto_loader_events", "direct_events", "event_ddl", "events_of_lines", "json_events"]
 
-RESCUED = "_rescued_data"
+_CORRUPT = "_corrupt_record"
 
 
 def event_ddl(domain: Domain = GHOST_KITCHEN) -> str:
     """The explicit schema of a landed event, as Spark DDL text."""
-    fields = ", ".join(f"{c.name} {c.type}" for c in domain.event_columns)
-    return f"{fields}, {RESCUED} STRING"
+    return ", ".join(f"{c.name} {c.type}" for c in domain.event_columns)
 
 
-def json_event_stream(
-    spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN
+def json_events(
+    spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN, *, stream: bool = True
 ) -> "DataFrame":
-    """Landed event files as a stream, read with the explicit schema.
-
-    A line that is not such an event keeps its text in `_rescued_data`.
+    """Landed event files through Spark's own file source.
 
     Args:
         spark: the session.
-        path: folder of JSON-lines files; names that begin with `.` or `_` are not read.
+        path: folder of JSON-lines files, UTF-8; names that begin with `.` or `_` are not read.
         domain: the business.
+        stream: a stream of the files as they come in, or what is there now.
+
+    Returns:
+        The columns of `all_events`; an empty line is no row.
     """
-    return (
-        spark.readStream.format("json")
-        .schema(event_ddl(domain))
-        .option("mode", "PERMISSIVE")
-        .option("columnNameOfCorruptRecord", RESCUED)
-        .load(path)
-    )
+    reader = spark.readStream if stream else spark.read
+    # Lines, not parsed JSON: Spark's JSON source leaves out what its schema doesn't name.
+    lines = reader.format("text").option("lineSep", "\n").load(path)
+    return events_of_lines(lines, "_metadata.file_path", domain)
 
 
-def with_provenance(raw: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":
-    """Landed events with `source_file` and `ingest_ts`, the columns of `all_events`.
+def auto_loader_events(
+    spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN
+) -> "DataFrame":
+    """Landed event files through Databricks Auto Loader, with the same resulting columns.
 
     Args:
-        raw: rows of a file source, `event_ddl` columns plus the hidden `_metadata`.
+        spark: the session.
+        path: folder of JSON-lines files.
         domain: the business.
     """
     from pyspark.sql import functions as F
 
+    raw = (
+        spark.readStream.format("cloudFiles")
+        .option("cloudFiles.format", "json")
+        .option("cloudFiles.schemaEvolutionMode", "none")
+        .option("rescuedDataColumn", RESCUED)
+        .option("columnNameOfCorruptRecord", _CORRUPT)
+        .schema(f"{event_ddl(domain)}, {_CORRUPT} STRING")
+        .load(path)
+    )
     return raw.select(
         *[c.name for c in domain.event_columns],
-        RESCUED,
+        F.coalesce(_CORRUPT, RESCUED).alias(RESCUED),
         F.col("_metadata.file_path").alias("source_file"),
         F.current_timestamp().alias("ingest_ts"),
+    )
+
+
+def direct_events(events: "DataFrame", source: str, domain: Domain = GHOST_KITCHEN) -> "DataFrame":
+    """Events that were written to a Delta table instead of files, as columns of `all_events`.
+
+    Args:
+        events: rows with the seven event columns, batch or streaming.
+        source: what `source_file` says of them, such as the table's name.
+        domain: the business.
+    """
+    from pyspark.sql import functions as F
+
+    return events.select(
+        *[F.col(c.name).cast(c.type).alias(c.name) for c in domain.event_columns],
+        F.lit(None).cast("STRING").alias(RESCUED),
+        F.lit(source).alias("source_file"),
+        F.current_timestamp().alias("ingest_ts"),
+    )
+
+
+def events_of_lines(lines: "DataFrame", source: str, domain: Domain = GHOST_KITCHEN) -> "DataFrame":
+    """JSON texts as columns of `all_events`.
+
+    Args:
+        lines: rows with a column `value`, a text each; batch or streaming.
+        source: SQL of `source_file`.
+        domain: the business.
+    """
+    from pyspark.sql import functions as F
+
+    fields = [c.name for c in domain.event_columns]
+    parsed = F.from_json(
+        "value",
+        f"{event_ddl(domain)}, {_CORRUPT} STRING",
+        {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT},
+    )
+    # What follows the object would otherwise vanish.
+    text = F.btrim("value", F.lit(" \t\r"))
+    whole = text.endswith(F.lit("}"))
+    keys = F.when(whole, F.json_object_keys("value"))
+    seen = lines.where(text != "").select(
+        "value",
+        F.expr(source).alias("source_file"),
+        F.current_timestamp().alias("ingest_ts"),
+        keys.alias("keys"),
+        parsed.alias("event"),
+    )
+    known = F.array(*map(F.lit, fields))
+    fits = F.col(f"event.{_CORRUPT}").isNull() & (F.size(F.array_except("keys", known)) == 0)
+    rescued = F.when(F.col("keys").isNull(), F.col("value")).when(~fits, _misfits(domain))
+    return seen.select(
+        *[F.when(F.col("keys").isNotNull(), F.col(f"event.{f}")).alias(f) for f in fields],
+        rescued.alias(RESCUED),
+        "source_file",
+        "ingest_ts",
+    )
+
+
+def _misfits(domain: Domain) -> "Column":
+    """The fields of a JSON object that the schema lacks or that have another type, as JSON."""
+    from pyspark.sql import functions as F
+
+    cases = " ".join(
+        f"WHEN {quote_text(c.name)} THEN event.{c.name} IS NULL" for c in domain.event_columns
+    )
+    return F.expr(
+        "to_json(map_filter(from_json(value, 'MAP<STRING, STRING>'), "
+        f"(name, text) -> CASE name {cases} ELSE true END AND (text IS NOT NULL)))"
     )

@@ -1,4 +1,4 @@
-"""Gold: line items grouped by a table's keys.
+"""Gold: rows of a silver table grouped by a table's keys.
 
 Contract: DESIGN section 6; the tables themselves are data, `domain.gold`.
 """
@@ -13,15 +13,25 @@ if TYPE_CHECKING:
 __all__ = ["aggregate"]
 
 
-def aggregate(items: "DataFrame", table: AggregateTable) -> "DataFrame":
+def aggregate(
+    source: "DataFrame", table: AggregateTable, *, approximate: bool = False
+) -> "DataFrame":
     """One row per key of `table`, with its measures.
 
     Args:
-        items: rows of the silver table of line items.
+        source: rows of the table's source, line items or lifecycle; rows of the lifecycle whose
+            day is not known yet count nowhere.
         table: keys and measures.
+        approximate: take the cheaper expression of each measure that has one, such as an
+            approximate count of orders.
     """
     from pyspark.sql import functions as F
 
+    if table.source == "lifecycle":
+        source = source.where(F.col("order_day").isNotNull())
     keys = [F.expr(k.expression).cast(k.type).alias(k.name) for k in table.keys]
-    measures = [F.expr(m.expression).cast(m.type).alias(m.name) for m in table.measures]
-    return items.groupBy(*keys).agg(*measures)
+    measures = [
+        F.expr((approximate and m.approximate) or m.expression).cast(m.type).alias(m.name)
+        for m in table.measures
+    ]
+    return source.groupBy(*keys).agg(*measures)

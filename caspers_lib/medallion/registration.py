@@ -1,57 +1,259 @@
-"""The tables as a declarative pipeline: `pyspark.pipelines` gets the library's functions.
+"""The tables as a declarative pipeline: the engine gets the library's functions.
 
-Contract: DESIGN section 6.
+Contract: DESIGN section 6. What is declared follows from what the engine offers, never from a guess
+at the platform: where it knows expectations, the rules are native and files come through Auto
+Loader; elsewhere the same conditions filter, and files come through Spark's own source.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from caspers_lib.domain import GHOST_KITCHEN, AggregateTable, Domain
-from caspers_lib.medallion.bronze import json_event_stream, with_provenance
+from caspers_lib.domain import GHOST_KITCHEN, AggregateTable, Domain, event_rules
+from caspers_lib.domain.tables import (
+    Table,
+    aggregate_table,
+    bronze_table,
+    domain_tables,
+    lifecycle_table,
+    line_items_table,
+    quarantine_table,
+)
+from caspers_lib.errors import PipelineError
+from caspers_lib.medallion.bronze import auto_loader_events, direct_events, json_events
 from caspers_lib.medallion.gold import aggregate
-from caspers_lib.medallion.silver import order_items
+from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.quality import accepted_events, parsed_events, quarantined_events
+from caspers_lib.medallion.silver import DEDUPLICATION_HOURS, order_items, unique_events
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["register_pipeline", "table_names"]
+__all__ = ["LAYERS", "PipelineSettings", "register_pipeline", "table_names"]
+
+LAYERS = ("bronze", "silver", "gold")
+
+# What is set aside is dropped on the way to silver: the quarantine has a flow of its own.
+_EXPECTATIONS = {
+    "expect_all": ("warn",),
+    "expect_all_or_drop": ("drop", "quarantine"),
+    "expect_all_or_fail": ("fail",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """Where a pipeline's events come from, and which of its layers to declare.
+
+    Args:
+        events: folder of landed event files.
+        direct_events: Delta table of events that are ingested without files, which flows into the
+            same bronze table; None where there is none. It can be added later.
+        layers: some of `LAYERS`.
+        deduplication_hours: wall-clock hours for which a stream remembers an event's id.
+        domain: the business.
+
+    Raises:
+        PipelineError: a layer has another name.
+    """
+
+    events: str
+    direct_events: str | None = None
+    layers: tuple[str, ...] = LAYERS
+    deduplication_hours: int = DEDUPLICATION_HOURS
+    domain: Domain = GHOST_KITCHEN
+
+    def __post_init__(self) -> None:
+        """Refuse layers that don't exist."""
+        unknown = [layer for layer in self.layers if layer not in LAYERS]
+        if unknown or not self.layers:
+            raise PipelineError(
+                f"The pipeline's layers are {list(self.layers)}; allowed are {list(LAYERS)}",
+                hint="set `caspers.layers` to one or more of them, with commas between",
+            )
+
+    @classmethod
+    def from_conf(cls, spark: "SparkSession") -> "PipelineSettings":
+        """Settings from the pipeline's `configuration`.
+
+        `caspers.events` must be there; `caspers.direct_events`, `caspers.layers` (with commas) and
+        `caspers.deduplication_hours` may be.
+
+        Raises:
+            PipelineError: a value is missing or not allowed.
+        """
+        events = spark.conf.get("caspers.events", None)
+        if not events:
+            raise PipelineError(
+                "The pipeline's configuration lacks caspers.events, the folder of the event files",
+                hint="add `caspers.events: /Volumes/...` under `configuration`",
+            )
+        hours = spark.conf.get("caspers.deduplication_hours", None) or str(DEDUPLICATION_HOURS)
+        if not hours.isdecimal() or int(hours) < 1:
+            raise PipelineError(
+                f"caspers.deduplication_hours is {hours!r}; it must be a whole number from 1",
+                hint=f"leave it out for {DEDUPLICATION_HOURS}",
+            )
+        layers = spark.conf.get("caspers.layers", None) or ",".join(LAYERS)
+        return cls(
+            events=events,
+            direct_events=spark.conf.get("caspers.direct_events", None) or None,
+            layers=tuple(layer.strip() for layer in layers.split(",")),
+            deduplication_hours=int(hours),
+        )
 
 
 def table_names(domain: Domain = GHOST_KITCHEN) -> tuple[str, ...]:
     """Names of the pipeline's tables, upstream first."""
-    return (domain.bronze, domain.line_items.table, *(t.name for t in domain.gold))
+    return tuple(table.name for table in domain_tables(domain))
 
 
 def register_pipeline(
-    spark: "SparkSession", *, events: str, domain: Domain = GHOST_KITCHEN
+    settings: PipelineSettings, spark: "SparkSession", *, engine: object | None = None
 ) -> None:
     """Declare bronze, silver and gold in the pipeline that is being defined.
 
-    Call it where `pyspark.pipelines` decorators are allowed: a pipeline's source file, or an
-    in-process graph. Names are bare: the pipeline's own catalog and schema hold the tables.
+    Call it where the engine's decorators are allowed: a pipeline's source file, or an in-process
+    graph. Names are bare: the pipeline's own catalog and schema hold the tables.
 
     Args:
+        settings: where events come from, and what to declare.
         spark: the pipeline's session.
-        events: folder of landed event files.
-        domain: the business.
+        engine: the module of decorators: `pyspark.pipelines` if None, or Databricks' `dlt`.
+
+    Raises:
+        PipelineError: the engine can't hold these layers in one graph.
     """
-    from pyspark import pipelines as dp
+    declared = _Declarations(settings, spark, engine or _spark_pipelines())
+    if not declared.has_expectations and {"bronze", "silver"} <= set(settings.layers):
+        # Its streams' state would need a look at a table that the graph only now defines: the
+        # silver table would silently lag an update behind (docs/decisions/medallion-layers.md).
+        raise PipelineError(
+            "Open-source Spark can't hold bronze and silver in one graph",
+            hint="run the pipeline with `caspers.layers: bronze`, then with `silver,gold`",
+        )
+    if "bronze" in settings.layers:
+        declared.bronze()
+    if "silver" in settings.layers:
+        declared.silver()
+    if "gold" in settings.layers:
+        declared.gold()
 
-    def bronze() -> "DataFrame":
-        return with_provenance(json_event_stream(spark, events, domain), domain)
 
-    def silver() -> "DataFrame":
-        return order_items(spark.readStream.table(domain.bronze), domain)
+def _spark_pipelines() -> object:
+    from pyspark import pipelines
 
-    dp.table(name=domain.bronze, comment="Every event as it landed")(bronze)
-    dp.table(name=domain.line_items.table, comment="One row per line of an order")(silver)
-    for table in domain.gold:
-        _register_aggregate(spark, table, domain)
+    return pipelines
 
 
-def _register_aggregate(spark: "SparkSession", table: AggregateTable, domain: Domain) -> None:
-    from pyspark import pipelines as dp
+@dataclass(frozen=True, slots=True)
+class _Declarations:
+    settings: PipelineSettings
+    spark: "SparkSession"
+    engine: Any
 
-    def gold() -> "DataFrame":
-        return aggregate(spark.read.table(domain.line_items.table), table)
+    @property
+    def domain(self) -> Domain:
+        return self.settings.domain
 
-    dp.materialized_view(name=table.name, comment=table.comment)(gold)
+    @property
+    def has_expectations(self) -> bool:
+        return hasattr(self.engine, "expect_all")
+
+    def bronze(self) -> None:
+        """The streaming table, and a flow into it from each source.
+
+        Each flow has its own name and checkpoint: one that is added later leaves the others alone.
+        """
+        domain, table = self.domain, bronze_table(self.domain)
+        self.engine.create_streaming_table(table.name, **_layout(table))
+
+        def from_files() -> "DataFrame":
+            read = auto_loader_events if self.has_expectations else json_events
+            return read(self.spark, self.settings.events, domain)
+
+        self.engine.append_flow(target=table.name, name=table.name)(from_files)
+        direct = self.settings.direct_events
+        if direct is None:
+            return
+
+        def from_table() -> "DataFrame":
+            return direct_events(self.spark.readStream.table(direct), direct, domain)
+
+        self.engine.append_flow(target=table.name, name=f"{table.name}_direct")(from_table)
+
+    def silver(self) -> None:
+        """Line items and the quarantine, streaming, each from bronze."""
+        domain, opening = self.domain, self.domain.line_items.event
+        items, quarantine = line_items_table(domain), quarantine_table(domain)
+        view = self._judged_view() if self.has_expectations else None
+
+        def lines() -> "DataFrame":
+            hours = self.settings.deduplication_hours
+            if view is None:
+                events = self.spark.readStream.table(domain.bronze)
+                orders = accepted_events(events, domain, events_of=opening)
+            else:
+                orders = self.spark.readStream.table(view).where(f"event_type = '{opening}'")
+            return order_items(unique_events(orders, stream=True, hours=hours), domain)
+
+        def rejected() -> "DataFrame":
+            return quarantined_events(self.spark.readStream.table(domain.bronze), domain)
+
+        self.engine.table(name=items.name, **_layout(items))(lines)
+        self.engine.table(name=quarantine.name, **_layout(quarantine))(rejected)
+
+    def gold(self) -> None:
+        """Lifecycle and aggregates, as materialized views."""
+        domain = self.domain
+
+        def lifecycle() -> "DataFrame":
+            events = self.spark.read.table(domain.bronze)
+            return order_lifecycle(accepted_events(events, domain), domain)
+
+        self._materialized_view(lifecycle_table(domain), lifecycle)
+        for table in domain.gold:
+            self._aggregate(table)
+
+    def _aggregate(self, table: AggregateTable) -> None:
+        domain = self.domain
+        source = {
+            "line_items": domain.line_items.table, "lifecycle": domain.lifecycle.table
+        }[table.source]  # fmt: skip
+
+        def rows() -> "DataFrame":
+            return aggregate(self.spark.read.table(source), table)
+
+        self._materialized_view(aggregate_table(table), rows)
+
+    def _judged_view(self) -> str:
+        """Declares a view of the accepted events, whose rules the engine counts and enforces."""
+        domain, name = self.domain, "accepted_events"
+
+        def judged() -> "DataFrame":
+            return parsed_events(self.spark.readStream.table(domain.bronze), domain)
+
+        rules = event_rules(domain)
+        for expect, actions in _EXPECTATIONS.items():
+            conditions = {
+                r.name: f"coalesce({r.condition}, false)" for r in rules if r.action in actions
+            }
+            if conditions:
+                judged = getattr(self.engine, expect)(conditions)(judged)
+        view = getattr(self.engine, "temporary_view", None) or self.engine.view
+        view(name=name, comment="Events that violate no rule")(judged)
+        return name
+
+    def _materialized_view(self, table: Table, rows: "Callable[[], DataFrame]") -> None:
+        declare = getattr(self.engine, "materialized_view", self.engine.table)
+        declare(name=table.name, **_layout(table))(rows)
+
+
+def _layout(table: Table) -> dict[str, Any]:
+    """What the engine is told of a table beside its name and rows."""
+    layout: dict[str, Any] = {"comment": table.comment, "schema": table.ddl}
+    if table.partition_by:
+        layout["partition_cols"] = list(table.partition_by)
+    if table.properties:
+        layout["table_properties"] = table.properties
+    return layout

@@ -1,6 +1,7 @@
 """Silver: one row per line of an order.
 
-Contract: DESIGN section 6, table `silver_order_items`, key (order_id, line).
+Contract: DESIGN section 6, table `silver_order_items`, key (order_id, line). An event that is
+delivered twice counts once (`unique_events`).
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +11,30 @@ from caspers_lib.domain import GHOST_KITCHEN, Domain
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["order_items"]
+__all__ = ["DEDUPLICATION_HOURS", "order_items", "unique_events"]
+
+DEDUPLICATION_HOURS = 168
+"""Wall-clock hours for which an event's id is remembered after it came in."""
+
+
+def unique_events(
+    events: "DataFrame", *, stream: bool, hours: int = DEDUPLICATION_HOURS
+) -> "DataFrame":
+    """Each event once, by its `event_id`.
+
+    A stream remembers the id of each event for `hours` after it came in (`ingest_ts`), so the state
+    is bounded by what comes in within that time. An event's own time plays no part: a late one is
+    never dropped. What is delivered again even later than `hours` counts twice.
+
+    Args:
+        events: rows with `event_id` and `ingest_ts`.
+        stream: whether it is a stream; what is there in a batch needs no memory.
+        hours: wall-clock hours.
+    """
+    if not stream:
+        return events.dropDuplicates(["event_id"])
+    marked = events.withWatermark("ingest_ts", f"{hours} hours")
+    return marked.dropDuplicatesWithinWatermark(["event_id"])
 
 
 def order_items(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":

@@ -44,7 +44,10 @@ def agreements(status: DemoStatus, domain: Domain = GHOST_KITCHEN) -> tuple[Agre
     """
     tables = {name: place.rows for name, place in status.tables.items()}
     bronze = f"lakeflow.{domain.bronze}"
-    entities = _entities_by_event(Path(status.tables[bronze].path), domain)
+    aside = status.tables.get(f"lakeflow.{domain.quarantine}")
+    entities = _entities_by_event(
+        Path(status.tables[bronze].path), Path(aside.path) if aside else None, domain
+    )
     return (
         Agreement("events", {"in files": status.events.rows, bronze: tables[bronze]}),
         Agreement(
@@ -73,15 +76,26 @@ def agreements(status: DemoStatus, domain: Domain = GHOST_KITCHEN) -> tuple[Agre
     )
 
 
-def _entities_by_event(bronze: Path, domain: Domain) -> dict[str, int]:
-    """Distinct entities with an opening and with a closing event, straight from the parquet."""
+def _entities_by_event(bronze: Path, quarantine: Path | None, domain: Domain) -> dict[str, int]:
+    """Distinct entities with an opening and with a closing event, straight from the parquet.
+
+    Events that were set aside don't count.
+    """
     import duckdb
     from deltalake import DeltaTable
 
+    aside = "" if quarantine is None else "AND event_id NOT IN (SELECT event_id FROM aside)"
     query = (
         f"SELECT event_type, count(DISTINCT {domain.entity_key}) FROM events "  # noqa: S608
-        "WHERE event_type IN (?, ?) GROUP BY event_type"
+        f"WHERE event_type IN (?, ?) {aside} GROUP BY event_type"
     )
     with duckdb.connect() as connection:
         connection.register("events", DeltaTable(str(bronze)).to_pyarrow_dataset())
+        if quarantine is not None:
+            rows = DeltaTable(str(quarantine)).to_pyarrow_dataset()
+            connection.register("quarantined", rows)
+            connection.execute(
+                "CREATE TEMP VIEW aside AS "
+                "SELECT event_id FROM quarantined WHERE event_id IS NOT NULL"
+            )
         return dict(connection.execute(query, [domain.opening, domain.closing]).fetchall())

@@ -4,7 +4,9 @@ The catalog forgets with its process; the folders stay. So each session begins b
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,10 @@ from caspers_lib.errors import RootError
 from caspers_lib.spark_sql import quote_name, quote_text
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
-__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "register_tables"]
+__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "last_commit", "register_tables"]
 
 SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints")
 
@@ -80,17 +83,35 @@ def delta_rows(table: Path) -> int:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
+
+    with _readable(table) as delta:
+        actions = pa.table(delta.get_add_actions(flatten=True))
+    return int(pc.sum(actions.column("num_records")).as_py() or 0)
+
+
+def last_commit(table: Path) -> datetime:
+    """When a Delta table was last written, UTC, from its log, without Spark.
+
+    Raises:
+        RootError: the table's log can't be read.
+    """
+    with _readable(table) as delta:
+        (commit,) = delta.history(1)
+    return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+
+
+@contextmanager
+def _readable(table: Path) -> Iterator["DeltaTable"]:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     try:
-        actions = pa.table(DeltaTable(str(table)).get_add_actions(flatten=True))
+        yield DeltaTable(str(table))
     except (DeltaError, OSError) as error:
         raise RootError(
             f"The Delta table {table} can't be read: {error}",
             hint="`caspers destroy` begins anew",
         ) from error
-    return int(pc.sum(actions.column("num_records")).as_py() or 0)
 
 
 def _has_commit(table: Path) -> bool:

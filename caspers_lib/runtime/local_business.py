@@ -21,7 +21,8 @@ from caspers_lib.errors import EngineError, PostgresError
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.change_feed import sync_once
 from caspers_lib.lakebase.server import EmbeddedPostgres
-from caspers_lib.medallion.registration import register_pipeline
+from caspers_lib.medallion.incremental import DerivedUpdate
+from caspers_lib.medallion.registration import PipelineSettings
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
@@ -29,9 +30,9 @@ from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
-from caspers_lib.runtime.pipeline import run_update
-from caspers_lib.runtime.spark import start_session, stop_session
+from caspers_lib.runtime.spark import plan_for_few_rows, start_session, stop_session
 from caspers_lib.runtime.stages import Report, Stage
+from caspers_lib.runtime.tables_update import update_tables
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
@@ -89,13 +90,14 @@ class LocalBusiness:
         return (
             Stage("Local_Postgres", self._start_postgres),
             Stage("Canonical_Data", self._canonical_data),
-            Stage("Local_Spark", self._start_spark),
+            Stage("Local_Spark", self.start_spark),
             Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark")),
             *self._downstream(("Canonical_Data", "Local_Spark"), ("Local_Postgres",)),
         )
 
     def round(self) -> tuple[Stage, ...]:
         """Stages that take what is new through every table, once."""
+        plan_for_few_rows(self.spark)
         return self._downstream((), ())
 
     def _downstream(self, data: tuple[str, ...], postgres: tuple[str, ...]) -> tuple[Stage, ...]:
@@ -147,7 +149,8 @@ class LocalBusiness:
             self._dsns[spec.name] = self.postgres.dsn(spec.database)
         return f"running ({self.postgres.origin})"
 
-    def _start_spark(self, report: Report) -> str:
+    def start_spark(self, report: Report) -> str:
+        """Start the JVM and name the tables that are there."""
         report("starting the JVM")
         self._spark = start_session(
             self.root.warehouse, log=self.root.spark_log, work=self.root.run
@@ -194,15 +197,21 @@ class LocalBusiness:
         return f"{made} tables written"
 
     def _pipeline(self, report: Report) -> str:
-        events = str(self.root.events)
-        run_update(
+        self.update_tables(report)
+        return "bronze, silver and gold are up to date"
+
+    def update_tables(
+        self, report: Report, *, full_refresh: bool = False
+    ) -> tuple[DerivedUpdate, ...]:
+        """Bring bronze, silver and gold up to the event files, see `update_tables`."""
+        settings = PipelineSettings(events=str(self.root.events), domain=self.domain)
+        return update_tables(
             self.spark,
-            lambda spark: register_pipeline(spark, events=events, domain=self.domain),
+            settings,
             storage=self.root.pipeline_storage,
-            database="lakeflow",
+            full_refresh=full_refresh,
             on_event=report,
         )
-        return "bronze, silver and gold are up to date"
 
     def _refunds(self, _report: Report) -> str:
         checkpoint = self.root.checkpoint("recommender", "refunds")

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from caspers_lib.agents.tables import AGENT_TABLES, AgentTables, TableSpec, ensure_tables
+from caspers_lib.agents.tables import AGENT_TABLES, AgentTables, ensure_tables
+from caspers_lib.domain import Table
 
 EVENT_SCHEMA = (
     "event_id STRING, event_type STRING, ts STRING, location_id INT, order_id STRING,"
@@ -28,7 +29,7 @@ class Business:
         self.tables = self._tables("first")
 
     def _tables(self, prefix: str) -> AgentTables:
-        def moved(spec: TableSpec) -> TableSpec:
+        def moved(spec: Table) -> Table:
             return replace(spec, name=f"{self.schema}.{prefix}_{spec.name.split('.')[-1]}")
 
         base = AGENT_TABLES
@@ -54,7 +55,8 @@ class Business:
         return self.spark.createDataFrame(rows, LINE_SCHEMA)
 
     def append(self, events: list[tuple[Any, ...]], lines: list[tuple[Any, ...]]) -> None:
-        self.events(events).write.mode("append").saveAsTable(self.tables.events)
+        landed = self.events(events).selectExpr("*", "CAST(NULL AS STRING) AS _rescued_data")
+        landed.write.mode("append").saveAsTable(self.tables.events)
         if lines:
             self.lines(lines).write.mode("append").saveAsTable(self.tables.lines)
 

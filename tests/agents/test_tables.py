@@ -2,10 +2,8 @@ from caspers_lib.agents.tables import (
     COMPLAINT_RESPONSES,
     RAW_COMPLAINTS,
     REFUND_RECOMMENDATIONS,
-    TableSpec,
-    create_table_sql,
 )
-from caspers_lib.domain import Column
+from caspers_lib.domain import Column, Table
 
 
 def test_the_tables_have_the_contracted_columns() -> None:
@@ -33,9 +31,9 @@ def test_the_tables_have_the_contracted_columns() -> None:
 
 def test_the_tables_that_postgres_follows_have_a_change_feed() -> None:
     for spec in (REFUND_RECOMMENDATIONS, COMPLAINT_RESPONSES):
-        assert "delta.enableChangeDataFeed = true" in create_table_sql(spec)
+        assert "delta.enableChangeDataFeed = true" in spec.create_sql()
 
 
 def test_a_comment_with_quotes_stays_one_literal() -> None:
-    spec = TableSpec("s.t", r"it's a \ test", (Column("a", "INT"),), change_feed=False)
-    assert create_table_sql(spec).endswith(r"COMMENT 'it\'s a \\ test'")
+    spec = Table("s.t", r"it's a \ test", (Column("a", "INT"),))
+    assert spec.create_sql().endswith(r"COMMENT 'it\'s a \\ test'")

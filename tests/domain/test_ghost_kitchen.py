@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.domain import GHOST_KITCHEN, domain_tables
 from tests.oracle import COLUMNS
 
 BODIES = {
@@ -23,6 +23,9 @@ KEYS = {
     "gold_item_sales_day": ["item_id", "menu_id", "category_id", "brand_id", "day"],
     "gold_brand_sales_day": ["brand_id", "day"],
     "gold_location_sales_hourly": ["location_id", "hour_ts"],
+    "gold_delivery_percentiles_hourly": ["location_id", "hour_ts"],
+    "gold_kitchen_funnel_day": ["location_id", "day"],
+    "gold_late_share_day": ["location_id", "day"],
 }
 
 
@@ -66,9 +69,20 @@ def test_an_item_is_read_by_the_datasets_names_into_silvers() -> None:
 
 def test_gold_tables_have_their_keys_and_columns() -> None:
     assert {t.name: [k.name for k in t.keys] for t in GHOST_KITCHEN.gold} == KEYS
+
+
+def test_every_table_has_its_columns_and_types_and_says_what_they_are() -> None:
+    for table in domain_tables(GHOST_KITCHEN):
+        if table.name in COLUMNS:
+            assert {c.name: c.type.lower() for c in table.columns} == COLUMNS[table.name]
+        assert table.comment
+        assert [c.name for c in table.columns if not c.comment] == []
+
+
+def test_a_gold_tables_rows_lie_within_a_day_of_its_source() -> None:
     for table in GHOST_KITCHEN.gold:
-        found = {c.name: c.type.lower() for c in (*table.keys, *table.measures)}
-        assert found == COLUMNS[table.name]
+        names = {c.name: c.type for c in (*table.keys, *table.measures)}
+        assert names.get(table.day) == "DATE" or names.get(table.hour) == "TIMESTAMP"
 
 
 def test_every_amount_of_money_is_a_decimal_with_two_places() -> None:

@@ -1,108 +1,50 @@
 """The whole pipeline against an independent recomputation from the dataset's parquet."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from caspers_lib.medallion.registration import register_pipeline, table_names
-from caspers_lib.replay.dataset import EventsFile
-from caspers_lib.replay.engine import Replay
+from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.medallion.bronze import json_events
+from caspers_lib.medallion.gold import aggregate
+from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.quality import accepted_events
+from caspers_lib.medallion.reconciliation import reconciliation
+from caspers_lib.medallion.registration import table_names
+from caspers_lib.medallion.silver import order_items, unique_events
+from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.generator import generate_dataset
-from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import VolumeSink, count_events
-from caspers_lib.runtime.pipeline import run_update
-from tests.oracle import COLUMNS, DAY, Expected, differences, expected, played_at, rows_of
+from tests.medallion.business import HOUR, START, Business
+from tests.oracle import COLUMNS, differences, rows_of
 
 pytestmark = pytest.mark.spark
 
-EPOCH = 1_704_067_200
-SPEED = 60.0
-START = 20_775 * DAY + 18.5 * 3600  # 18:30 UTC
-HOUR = 3600 / SPEED  # wall-clock seconds of a virtual hour
-
-
-@dataclass(frozen=True)
-class Business:
-    """A dataset that is replayed and piped into the tables of `schema`."""
-
-    spark: Any
-    schema: str
-    folder: Path
-    dataset: Path
-    days: int
-    start_day: int
-
-    @property
-    def events(self) -> Path:
-        return self.folder / "events"
-
-    def tick(self, now: float) -> int:
-        replay = Replay(
-            EventsFile.open(self.dataset),
-            VolumeSink(self.events),
-            StateStore(self.folder / "misc"),
-            start_day=self.start_day,
-            speed=SPEED,
-        )
-        return replay.tick(now).events
-
-    def update(self) -> None:
-        run_update(
-            self.spark,
-            lambda spark: register_pipeline(spark, events=str(self.events)),
-            storage=self.folder / "checkpoints",
-            database=self.schema,
-        )
-
-    def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
-        return rows_of(self.spark.table(f"{self.schema}.{table}").select(*(columns or "*")))
-
-    def expected(self, now: float) -> Expected:
-        played = played_at(
-            self.dataset,
-            epoch=EPOCH,
-            days=self.days,
-            start_day=self.start_day,
-            speed=SPEED,
-            start=START,
-            now=now,
-        )
-        return expected(played)
-
-    def bronze_counts(self) -> tuple[int, ...]:
-        """Rows, distinct ids, and rows with rescued text."""
-        return tuple(
-            self.spark.table(f"{self.schema}.all_events")
-            .selectExpr("count(1)", "count(DISTINCT event_id)", "count(_rescued_data)")
-            .first()
-        )
-
-    def faults(self, now: float) -> dict[str, object]:
-        """What differs from the oracle, by table; empty where nothing does."""
-        wanted = self.expected(now)
-        faults: dict[str, object] = {
-            table: differences(rows, self.rows(table, *COLUMNS[table]))
-            for table, rows in wanted.tables.items()
-        }
-        faults["events in files"] = count_events(self.events) - wanted.events
-        faults["all_events"] = [
-            count
-            for count, right in zip(
-                self.bronze_counts(), (wanted.events, wanted.events, 0), strict=True
-            )
-            if count != right
-        ]
-        return {name: fault for name, fault in faults.items() if fault}
+# Everything that can go wrong, often.
+CHAOS = Chaos(
+    late=0.06,
+    out_of_order=0.05,
+    duplicate=0.06,
+    dropped=0.02,
+    corrupt_json=0.03,
+    unknown_event_type=0.02,
+    new_field=0.03,
+    wrong_type=0.04,
+    clock_skew=0.02,
+    seed=11,
+    late_minutes=600,
+    duplicate_minutes=240,
+)
 
 
 @pytest.fixture
 def make_business(spark: Any, schema: str, tmp_path: Path) -> Iterator[Callable[..., Business]]:
-    def make(*, days: int, scale: float, start_day: int) -> Business:
+    def make(*, days: int, scale: float, start_day: int, chaos: Chaos = NO_CHAOS) -> Business:
         dataset = generate_dataset(tmp_path / "dataset", days=days, scale=scale)
-        return Business(spark, schema, tmp_path, dataset, days, start_day)
+        return Business(spark, schema, tmp_path, dataset, days, start_day, chaos)
 
     yield make
 
@@ -112,23 +54,126 @@ def test_after_every_update_each_layer_is_up_to_date_and_equals_the_oracle(
 ) -> None:
     business = make_business(days=3, scale=0.05, start_day=2)
     # The last tick crosses the dataset's end and plays most of its second loop.
-    for hours in (0, 2, 4, 60):
+    for hours in (0, 60):
         now = START + hours * HOUR
         assert business.tick(now) > 0, f"no events after {hours} hours"
         business.update()
         assert business.faults(now) == {}, f"after {hours} hours"
     in_loop_1 = [key for (key,) in business.rows("gold_order_header", "order_id") if "-L1" in key]
     assert in_loop_1
-
+    assert business.table("quarantined_events").count() == 0
     for table, columns in COLUMNS.items():
-        assert dict(business.spark.table(f"{business.schema}.{table}").dtypes) == columns
+        assert dict(business.table(table).dtypes) == columns
 
     before = {table: business.rows(table) for table in table_names()}
     assert business.tick(now) == 0
-    business.update()
+    done = business.update()
+    assert set(done.values()) <= {"nothing new", "0 new events", "0 days"}
     after = {table: business.rows(table) for table in table_names()}
     changed = {table: differences(before[table], after[table]) for table in table_names()}
     assert not any(changed.values()), changed
+
+    assert set(business.update(full_refresh=True).values()) == {"computed whole: full refresh"}
+    assert business.faults(now) == {}, "after a full refresh"
+    assert in_batch(business, now) == {}
+
+
+def in_batch(business: Business, now: float) -> dict[str, list[str]]:
+    """What differs from the oracle when the same functions are given all files at once."""
+    bronze = json_events(business.spark, str(business.events), stream=False)
+    accepted = accepted_events(bronze)
+    items = order_items(unique_events(accepted, stream=False)).cache()
+    frames = {"silver_order_items": items, "silver_order_lifecycle": order_lifecycle(accepted)}
+    for table in GHOST_KITCHEN.gold:
+        if table.source == "line_items":
+            frames[table.name] = aggregate(items, table)
+    wanted = business.expected(now).tables
+    found = {name: differences(wanted[name], rows_of(frame)) for name, frame in frames.items()}
+    return {name: faults for name, faults in found.items() if faults}
+
+
+def test_twenty_small_updates_of_a_dirty_stream_with_a_crash_equal_the_oracle(
+    make_business: Callable[..., Business],
+) -> None:
+    business = make_business(days=3, scale=0.03, start_day=1, chaos=CHAOS)
+    for number in range(20):
+        now = START + number * 1.5 * HOUR
+        business.tick(now)
+        if number == 5:
+            crash(business, at="lifecycle and gold")
+        elif number == 11:
+            crash(business, at=f"{GHOST_KITCHEN.bronze} has COMPLETED")
+        elif number in (0, 6, 13, 19):
+            business.update()
+        else:
+            business.stream()
+        if number in (0, 13):
+            assert business.faults(now) == {}, f"after {number} updates"
+    assert business.faults(now) == {}
+    assert_quarantine_is_what_the_manifest_says(business, now)
+    assert_every_row_is_accounted_for(business)
+
+
+def crash(business: Business, *, at: str) -> None:
+    """An update that ends in the middle: what comes next is never done."""
+
+    def on_event(message: str) -> None:
+        if at in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        business.update(on_event=on_event)
+
+
+def assert_quarantine_is_what_the_manifest_says(business: Business, now: float) -> None:
+    """Event by event: the same lines are set aside, each for what chaos did to it."""
+    business.tick(START, clean=True)
+    business.tick(now, clean=True)
+    lines = {
+        json.loads(line)["event_id"]: line
+        for path in (business.folder / "clean" / "events").glob("*.json")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    until = business.played(now).until
+    wanted: Counter[tuple[str, str]] = Counter()
+    for path in (business.folder / "misc" / "chaos").glob("*.json"):
+        for touched in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            rule = RULES.get(touched["kind"])
+            if rule is None or touched["deliveries"][0] > until:
+                continue
+            named = touched["event_id"]
+            if touched["kind"] == "corrupt_json":
+                line = lines[named]
+                named = line[: 1 + (len(line) - 1) * touched["detail"]["kept_permille"] // 1000]
+            elif touched["kind"] == "wrong_type" and touched["detail"]["field"] == "sequence":
+                rule = "field_types"
+            wanted[named, rule] += 1
+    found: Counter[tuple[str, str]] = Counter()
+    for event_id, raw, reasons in business.rows("quarantined_events", "event_id", "raw", "reasons"):
+        found[event_id or raw, reasons[0]] += 1
+    assert wanted
+    assert found == wanted
+
+
+RULES = {
+    "corrupt_json": "json_readable",
+    "unknown_event_type": "known_event_type",
+    "wrong_type": "body_valid",
+}
+
+
+def assert_every_row_is_accounted_for(business: Business) -> None:
+    rows = reconciliation(
+        business.table("all_events"), business.table("quarantined_events")
+    ).collect()
+    for row in rows:
+        assert row.rows_in == row.rows_out + row.rows_quarantined + row.rows_dropped, row
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row.by_rule or {})
+    assert total["duplicate_event"] > 0
+    assert total["no_new_field"] > 0
+    assert total["no_new_body_field"] > 0
 
 
 @pytest.mark.full

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN, Column, Domain, EventType, LineItems
-from caspers_lib.medallion.silver import order_items
+from caspers_lib.medallion.silver import order_items, unique_events
 from tests.oracle import COLUMNS, rows_of
 
 pytestmark = pytest.mark.spark
@@ -113,7 +114,7 @@ def test_lines_are_numbered_from_1_in_the_order_of_the_body(lines: Lines) -> Non
         ("half a cent", "2.68"),
     ],
 )
-def test_money_is_exact_to_the_cent(lines: Lines, order_id: str, total: str) -> None:
+def test_t4_money_is_exact_to_the_cent(lines: Lines, order_id: str, total: str) -> None:
     assert sum(row["extended_price"] for row in lines[order_id]) == Decimal(total)
 
 
@@ -206,3 +207,35 @@ def test_another_business_needs_only_its_own_data(spark: Any, clinic: Domain) ->
         ("V1", 1, 2, noon, noon.date(), "X-1", 90, Decimal("1.50")),
         ("V1", 2, 2, noon, noon.date(), "Y-2", 10, Decimal("0.17")),
     ]
+
+
+@pytest.mark.parametrize(("hours", "remembered"), [(24, 150), (24_000, 250)])
+def test_t2_what_a_stream_remembers_is_bounded_by_the_hours_and_not_by_its_age(
+    spark: Any, schema: str, tmp_path: Path, hours: int, remembered: int
+) -> None:
+    table = f"{schema}.landed"
+    kept = 0
+    for day in range(5):
+        # Each day 50 new events, and all of the day before once more.
+        ids = f"SELECT id FROM range({max(0, day - 1) * 50}, {day * 50 + 50})"
+        spark.sql(
+            f"SELECT concat('e', id) AS event_id, "
+            f"TIMESTAMP '2024-03-11 12:00:00' + INTERVAL {day} DAYS AS ingest_ts FROM ({ids})"
+        ).write.mode("append").saveAsTable(table)
+        query = (
+            unique_events(spark.readStream.table(table), stream=True, hours=hours)
+            .writeStream.option("checkpointLocation", str(tmp_path / "checkpoint"))
+            .trigger(availableNow=True)
+            .toTable(f"{schema}.once")
+        )
+        query.awaitTermination()
+        kept = query.lastProgress["stateOperators"][0]["numRowsTotal"]
+    assert kept <= remembered
+    assert (kept == 250) == (remembered == 250)
+    assert spark.table(f"{schema}.once").count() == 250
+    assert spark.table(f"{schema}.once").distinct().count() == 250
+
+
+def test_in_a_batch_an_event_counts_once(spark: Any) -> None:
+    rows = spark.createDataFrame([("a",), ("a",), ("b",)], "event_id STRING")
+    assert sorted(r[0] for r in unique_events(rows, stream=False).collect()) == ["a", "b"]

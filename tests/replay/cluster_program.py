@@ -51,9 +51,6 @@ def whereabouts(spark: Any) -> list[list[str | None]]:
 
 def outcomes(spark: Any, dataset: str, state: str, folder: Path) -> dict[str, list[str]]:
     """Rows, as sorted JSON texts, of the source and of all that is made from its events."""
-    from caspers_lib.domain import GHOST_KITCHEN
-    from caspers_lib.medallion.gold import aggregate
-    from caspers_lib.medallion.silver import order_items
     from caspers_lib.replay.spark_source import register_replay_source
 
     register_replay_source(spark)
@@ -62,14 +59,39 @@ def outcomes(spark: Any, dataset: str, state: str, folder: Path) -> dict[str, li
         source = spark.read.format("caspers_replay").option("state", state)
         batch = source.options(after=AFTER, until=UNTIL, rowsPerPartition="100").load(dataset)
         _land(spark, dataset, state, folder)
-        bronze = spark.read.table(f"{SCHEMA}.all_events")
-        order_items(bronze).write.saveAsTable(f"{SCHEMA}.silver_order_items")
-        silver = spark.read.table(f"{SCHEMA}.silver_order_items")
-        gold = {table.name: aggregate(silver, table) for table in GHOST_KITCHEN.gold}
-        tables = {"batch": batch, "stream": bronze, "silver_order_items": silver, **gold}
-        return _texts(tables | _answers(bronze, silver))
+        events = spark.read.table(f"{SCHEMA}.all_events")
+        tables = {"batch": batch, "stream": events, **_tables(spark, events)}
+        return _texts(tables | _answers(events, tables["silver_order_items"]))
     finally:
         spark.sql(f"DROP SCHEMA {SCHEMA} CASCADE")
+
+
+def _tables(spark: Any, events: Any) -> dict[str, Any]:
+    """Every table, from lines of JSON of which some are broken and some come twice."""
+    from pyspark.sql import functions as F
+
+    from caspers_lib.domain import GHOST_KITCHEN
+    from caspers_lib.medallion.bronze import events_of_lines
+    from caspers_lib.medallion.gold import aggregate
+    from caspers_lib.medallion.lifecycle import order_lifecycle
+    from caspers_lib.medallion.quality import accepted_events, quarantined_events
+    from caspers_lib.medallion.silver import order_items, unique_events
+
+    lines = events.select(F.to_json(F.struct("*")).alias("value"))
+    broken = lines.where("hash(value) % 50 = 0").selectExpr("left(value, 100) AS value")
+    again = lines.where("hash(value) % 50 = 1")
+    bronze = events_of_lines(lines.unionByName(again).unionByName(broken), "'a file'")
+    accepted = accepted_events(bronze)
+    order_items(unique_events(accepted, stream=False)).write.saveAsTable(f"{SCHEMA}.items")
+    order_lifecycle(accepted).write.saveAsTable(f"{SCHEMA}.lifecycle")
+    sources = {name: spark.read.table(f"{SCHEMA}.{name}") for name in ("items", "lifecycle")}
+    by_source = {"line_items": sources["items"], "lifecycle": sources["lifecycle"]}
+    return {
+        "quarantined_events": quarantined_events(bronze).drop("ingest_ts"),
+        "silver_order_items": sources["items"],
+        "silver_order_lifecycle": sources["lifecycle"],
+        **{t.name: aggregate(by_source[t.source], t) for t in GHOST_KITCHEN.gold},
+    }
 
 
 def _land(spark: Any, dataset: str, state: str, folder: Path) -> None:

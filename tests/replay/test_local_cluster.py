@@ -19,7 +19,7 @@ from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.window import Window
 from caspers_lib.runtime.java import find_java
-from caspers_lib.runtime.spark import session_config
+from caspers_lib.runtime.spark import FEW_ROWS, session_config
 from tests.replay.cluster_program import outcomes
 
 pytestmark = pytest.mark.spark
@@ -29,7 +29,6 @@ MASTER = "local-cluster[2,1,1024]"
 DAY = 86_400
 SHIFT = 1000 * DAY
 PROGRAM_SECONDS = 600
-FEW_ROWS = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
 @pytest.fixture
