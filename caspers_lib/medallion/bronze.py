@@ -120,7 +120,9 @@ def events_of_lines(lines: "DataFrame", source: str, domain: Domain = GHOST_KITC
     )
     known = F.array(*map(F.lit, fields))
     fits = F.col(f"event.{_CORRUPT}").isNull() & (F.size(F.array_except("keys", known)) == 0)
-    rescued = F.when(F.col("keys").isNull(), F.col("value")).when(~fits, _misfits(domain))
+    # A text too long for the parser has keys and no fields: then all of it is rescued.
+    misfits = F.coalesce(_misfits(domain), F.col("value"))
+    rescued = F.when(F.col("keys").isNull(), F.col("value")).when(~fits, misfits)
     return seen.select(
         *[F.when(F.col("keys").isNotNull(), F.col(f"event.{f}")).alias(f) for f in fields],
         rescued.alias(RESCUED),

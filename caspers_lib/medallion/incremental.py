@@ -7,8 +7,8 @@ brought up to. That version is written down after the table is, and applying the
 gives the same table: a crash in between costs time only.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
@@ -78,6 +78,7 @@ def update_derived_tables(
     *,
     domain: Domain = GHOST_KITCHEN,
     full_refresh: bool = False,
+    only: Collection[str] | None = None,
     workers: int = 4,
 ) -> tuple[DerivedUpdate, ...]:
     """Bring the lifecycle and every gold table up to bronze and silver.
@@ -88,6 +89,7 @@ def update_derived_tables(
         positions: remembers how far each table is.
         domain: the business.
         full_refresh: compute every table whole.
+        only: names of the tables; all of them if None.
         workers: tables that are written at once.
 
     Returns:
@@ -97,23 +99,22 @@ def update_derived_tables(
         PipelineError: a table could not be written; the others are, and the next update goes on.
     """
     run = _Update(spark, database, positions, domain, full_refresh)
-    by_source: dict[str, list[AggregateTable]] = {"line_items": [], "lifecycle": []}
-    for table in domain.gold:
-        by_source[table.source].append(table)
+    chosen = [t for t in domain.gold if only is None or t.name in only]
+
+    def aggregates(source: str, table: str) -> list[Future[DerivedUpdate]]:
+        mine = [t for t in chosen if t.source == source]
+        rows = run.source(table) if mine else None
+        return [pool.submit(run.aggregate, t, rows) for t in mine if rows is not None]
+
     with ThreadPoolExecutor(workers, thread_name_prefix="derived") as pool:
-        first = pool.submit(run.lifecycle)
-        items = run.source(domain.line_items.table)
-        of_items = [pool.submit(run.aggregate, t, items) for t in by_source["line_items"]]
-        errors = [e for e in (f.exception() for f in (first, *of_items)) if e is not None]
-        done = [f.result() for f in (first, *of_items) if f.exception() is None]
-        if first.exception() is None:
-            orders = run.source(domain.lifecycle.table)
-            of_orders = [pool.submit(run.aggregate, t, orders) for t in by_source["lifecycle"]]
-            errors += [e for e in (f.exception() for f in of_orders) if e is not None]
-            done += [f.result() for f in of_orders if f.exception() is None]
-    if errors:
-        raise errors[0]
-    return tuple(done)
+        orders = []
+        if only is None or domain.lifecycle.table in only:
+            orders.append(pool.submit(run.lifecycle))
+        done = [*orders, *aggregates("line_items", domain.line_items.table)]
+        if all(future.exception() is None for future in orders):
+            done += aggregates("lifecycle", domain.lifecycle.table)
+    # Raises what the first failed one raised, after all have ended.
+    return tuple(future.result() for future in done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ class _Update:
             if days:
                 rows = aggregate(source.rows().where(_column(day).isin(days)), table)
                 self._write(layout, rows, _days_of(table, days))
-            return f"{len(days)} days"
+            return f"{len(days)} day{'' if len(days) == 1 else 's'}"
 
         def whole() -> "DataFrame":
             return aggregate(source.rows(), table)

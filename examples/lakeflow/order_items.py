@@ -6,7 +6,7 @@ spec files beside this one.
 
 from pyspark.sql import SparkSession
 
-from caspers_lib.medallion.registration import PipelineSettings, register_pipeline
+from caspers_lib.medallion import PipelineSettings, register_pipeline
 
 spark = SparkSession.active()
 register_pipeline(PipelineSettings.from_conf(spark), spark)

@@ -7,12 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import business_work, generator_work, replay_work, spark_source_work
+from tests.benchmarks import (
+    business_work,
+    generator_work,
+    medallion_work,
+    replay_work,
+    spark_source_work,
+)
 
 _PARTS = {
     "replay": replay_work.rows,
     "generator": generator_work.rows,
     "spark": spark_source_work.rows,
+    "medallion": medallion_work.rows,
     "business": business_work.rows,
 }
 

@@ -1,0 +1,61 @@
+"""`caspers pipeline` where there is little: what it draws and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from caspers_lib.cli import app
+from caspers_lib.errors import PipelineError, RootLockedError
+from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.settings import load_settings
+
+
+def test_the_picture_of_nothing_has_every_table_and_creates_nothing(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["pipeline", "graph", "--root", str(tmp_path / "root")])
+    assert answer.exit_code == 0
+    assert answer.output.startswith("flowchart LR\n")
+    assert "gold_late_share_day<br/>not there yet" in answer.output
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_picture_can_be_written_to_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "tables.svg"
+    words = ["pipeline", "graph", "--format", "svg", "--out", str(out), "--root", str(tmp_path)]
+    answer = CliRunner().invoke(app, words)
+    assert (answer.exit_code, answer.output.strip()) == (0, str(out))
+    assert out.read_text().startswith("<svg ")
+
+
+def test_without_events_there_is_nothing_to_run(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["pipeline", "run", "--root", str(tmp_path / "root")])
+    assert isinstance(answer.exception, PipelineError)
+    assert "There are no events in" in answer.exception.message
+    assert answer.exception.hint
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_root_that_another_process_owns_is_refused(tmp_path: Path) -> None:
+    root = LocalRoot(tmp_path, load_settings(environment={}))
+    root.events.mkdir(parents=True)
+    with owned(root, Owner.this_process("caspers demo")):
+        answer = CliRunner().invoke(app, ["pipeline", "run", "--root", str(tmp_path)])
+    assert isinstance(answer.exception, RootLockedError)
+
+
+def test_bad_usage_is_code_2() -> None:
+    assert CliRunner().invoke(app, ["pipeline", "graph", "--format", "png"]).exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"tables": {"t": {"version": 1}}, "refreshing": 0}'])
+def test_positions_that_cannot_be_read_are_one_error_with_the_cure(
+    text: str, tmp_path: Path
+) -> None:
+    from caspers_lib.medallion.positions import PositionsFile
+
+    path = tmp_path / "derived_tables.json"
+    path.write_text(text)
+    with pytest.raises(PipelineError, match="can't be read") as refused:
+        PositionsFile(path).get("t")
+    assert "delete the file" in refused.value.hint
+    assert path.read_text() == text
