@@ -1,5 +1,6 @@
 """What is declared to each engine, and that what they are given runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN, domain_tables, event_rules
 from caspers_lib.errors import PipelineError
+from caspers_lib.medallion.quality import quarantined_events
 from caspers_lib.medallion.registration import (
     PipelineSettings,
     register_pipeline,
     table_names,
 )
+from caspers_lib.runtime.pipeline import run_update
 from tests.medallion.engines import Dlt, LakeflowPipelines
 
 BRONZE = GHOST_KITCHEN.bronze
@@ -147,3 +150,39 @@ def test_a_bad_configuration_is_one_sentence_and_a_hint(conf: dict[str, str], sa
 
 def test_the_example_is_a_whole_pipeline_in_under_15_lines() -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 15
+
+
+@pytest.mark.spark
+def test_direct_events_flow_into_the_same_bronze_and_the_files_are_not_read_again(
+    spark: Any, schema: str, tmp_path: Path
+) -> None:
+    def landed(event_id: str) -> str:
+        return json.dumps({"event_id": event_id, "event_type": "gk_ready", "body": "{}"})
+
+    def update(direct: str | None) -> list[tuple[str, str]]:
+        settings = PipelineSettings(
+            events=str(tmp_path / "events"), direct_events=direct, layers=("bronze",)
+        )
+        run_update(
+            spark,
+            lambda session: register_pipeline(settings, session),
+            storage=tmp_path / "checkpoints",
+            database=schema,
+        )
+        rows = spark.table(f"{schema}.all_events").select("event_id", "source_file").collect()
+        return sorted((row[0], row[1].rpartition("/")[2]) for row in rows)
+
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "1.json").write_text(landed("filed") + "\n")
+    assert update(None) == [("filed", "1.json")]
+    direct = f"{schema}.direct_events"
+    columns = ", ".join(f"{c.name} {c.type}" for c in GHOST_KITCHEN.event_columns)
+    spark.sql(f"CREATE TABLE {direct} ({columns}) USING delta")
+    spark.sql(f"INSERT INTO {direct} (event_id, body) VALUES ('direct', '{{}}')")
+    (tmp_path / "events" / "2.json").write_text(landed("filed later") + "\n")
+    assert update(direct) == [
+        ("direct", direct), ("filed", "1.json"), ("filed later", "2.json"),
+    ]  # fmt: skip
+    # The quarantine knows what is wrong with it as with any other row.
+    aside = quarantined_events(spark.table(f"{schema}.all_events")).where("event_id = 'direct'")
+    assert "known_event_type" in aside.first().reasons
