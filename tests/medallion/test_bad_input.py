@@ -8,7 +8,7 @@ import pytest
 
 from caspers_lib.medallion.reconciliation import reconciliation
 from tests.medallion.business import Business
-from tests.medallion.test_quality import ITEM, created, event
+from tests.medallion.landed import ITEM, created, event
 
 pytestmark = pytest.mark.spark
 

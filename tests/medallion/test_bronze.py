@@ -8,22 +8,10 @@ from typing import Any
 import pytest
 
 from caspers_lib.medallion.bronze import direct_events, event_ddl, json_events
+from tests.medallion.landed import event
 from tests.oracle import rows_of
 
 HOSTILE = "o'\"\\\n\r\t\x00\u2028<script>alert(1)</script>'); DROP TABLE all_events; -- é😀"
-
-
-def event(event_id: str, **fields: object) -> dict[str, object]:
-    whole: dict[str, object] = {
-        "event_id": event_id,
-        "event_type": "gk_started",
-        "ts": "2024-03-11 00:00:00.000",
-        "location_id": 1,
-        "order_id": "O1",
-        "sequence": 1,
-        "body": "{}",
-    }
-    return whole | fields
 
 
 # Lines that are no JSON object.

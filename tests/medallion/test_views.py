@@ -10,24 +10,15 @@ from caspers_lib.medallion.bronze import events_of_lines
 from caspers_lib.medallion.quality import quarantined_events
 from caspers_lib.medallion.silver import order_items
 from caspers_lib.medallion.views import create_views, view_queries
+from tests.medallion.landed import ITEM, created
 
 HOSTILE = 'Böb\'s "Soup"; DROP TABLE x; <script>'
-ITEM = {
-    "id": 7, "category_id": 6, "menu_id": 5, "brand_id": 4, "name": "Soup", "price": 9.5, "qty": 1,
-}  # fmt: skip
 
 
 def lines() -> list[tuple[str]]:
     events = []
     for number, brand in enumerate((4, 4, 99)):
-        body = json.dumps({"items": [ITEM | {"brand_id": brand}]})
-        events.append(
-            {
-                "event_id": f"e{number}", "event_type": "order_created",
-                "ts": "2024-03-11 10:00:00.000", "location_id": 1, "order_id": f"O{number}",
-                "sequence": 1, "body": body,
-            }
-        )  # fmt: skip
+        events.append(created(f"e{number}", ITEM | {"brand_id": brand}, order_id=f"O{number}"))
     return [(json.dumps(event),) for event in events] + [("broken",)]
 
 
