@@ -59,7 +59,7 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
     assert before["postgres"]["refunds"]["dsn"] is None
     assert {p.name for p in tmp_path.iterdir()} == {root.name}, "something was written outside ROOT"
 
-    assert_the_pipeline_alone_moves_what_is_new(caspers, root)
+    assert_the_pipeline_alone_moves_what_is_new(caspers, root, small_dataset)
 
     second = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
     assert second.returncode == 0, second.stdout + second.stderr
@@ -77,10 +77,12 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
     assert not root.exists()
 
 
-def assert_the_pipeline_alone_moves_what_is_new(caspers: RunCaspers, root: Path) -> None:
+def assert_the_pipeline_alone_moves_what_is_new(
+    caspers: RunCaspers, root: Path, dataset: Path
+) -> None:
     """`caspers pipeline run` after a tick, and the picture of what is there then."""
     assert caspers("replay", "step", "6h", "--root", root).returncode == 0
-    ticked = caspers("replay", "tick", "--root", root)
+    ticked = caspers("replay", "tick", "--root", root, "--dataset", dataset)
     assert ticked.returncode == 0, ticked.stderr
     ran = caspers("pipeline", "run", "--json", "--root", root)
     assert ran.returncode == 0, ran.stderr
