@@ -1,6 +1,6 @@
 """What a business is, as data."""
 
-from caspers_lib.domain.ghost_kitchen import GHOST_KITCHEN
+from caspers_lib.domain.ghost_kitchen import GHOST_KITCHEN, LATE_MINUTES
 from caspers_lib.domain.model import (
     Action,
     AggregateTable,
@@ -19,6 +19,7 @@ from caspers_lib.domain.tables import Table, domain_tables
 
 __all__ = [
     "GHOST_KITCHEN",
+    "LATE_MINUTES",
     "Action",
     "AggregateTable",
     "BodyField",

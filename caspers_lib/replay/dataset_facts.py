@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
-    "LATE_MINUTES",
     "LEAST_RHYTHM_DAYS",
     "BrandSpan",
     "BrandsFacts",
@@ -17,7 +16,6 @@ __all__ = [
     "Story",
 ]
 
-LATE_MINUTES = 60
 LEAST_RHYTHM_DAYS = 14
 
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caspers_lib.domain import Domain
+from caspers_lib.domain import LATE_MINUTES, Domain
 from caspers_lib.errors import DatasetError
 from caspers_lib.replay.dataset import STORY_KEY, EventsFile
 from caspers_lib.replay.dataset_facts import (
-    LATE_MINUTES,
     LEAST_RHYTHM_DAYS,
     BrandsFacts,
     BrandSpan,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from caspers_lib.domain import LATE_MINUTES
 from caspers_lib.replay.dataset_facts import (
-    LATE_MINUTES,
     BrandsFacts,
     BrandSpan,
     DatasetFacts,
