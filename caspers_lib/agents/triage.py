@@ -1,7 +1,8 @@
 """Answers to complaints by the published policy, in column expressions.
 
-Contract: DESIGN section 7; `triage_policy` says what leads to what. Complaint texts and dish names
-are compared and joined as data, never read as patterns or templates.
+Contract: DESIGN section 7; `triage_policy` says what leads to what, and `triage_answer` gives the
+same answers for one complaint. Complaint texts and dish names are compared and joined as data,
+never read as patterns or templates.
 """
 
 from decimal import Decimal
@@ -11,8 +12,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from caspers_lib.agents.contracts import ComplaintCategory
-from caspers_lib.agents.refund_policy import percent
-from caspers_lib.agents.triage_policy import CREDIT_STEP, OUTCOMES, TriagePolicy
+from caspers_lib.agents.triage_policy import (
+    CREDIT_STEP,
+    LETTER_OR_DIGIT,
+    OUTCOMES,
+    TriagePolicy,
+    credit_shares,
+    policy_figures,
+    whole_words,
+)
 from caspers_lib.agents.wording import filled
 
 __all__ = ["complaint_responses"]
@@ -36,7 +44,9 @@ def complaint_responses(complaints: DataFrame, facts: DataFrame, policy: TriageP
         `contracts.ComplaintAnswer`).
     """
     joined = complaints.join(facts, "order_id", "left")
-    named = joined.select("*", _category().alias("category"), _named_line().alias("named"))
+    read = joined.select("*", _category().alias("category"), _text().alias("lower_text"))
+    named = read.select("*", _named_lines().alias("named"))
+    named = named.select("*", _plain_words().alias("words"))
     judged = named.select("*", _outcome(policy).alias("outcome"))
     priced = judged.select("*", _amount(policy).alias("amount"))
     answer = F.struct(
@@ -65,33 +75,64 @@ def _category() -> Column:
     return F.when(category.isin(*get_args(ComplaintCategory)), category).otherwise("other")
 
 
-def _named_line() -> Column:
-    """The order's line whose dish name stands in the text; of several the longest name."""
-    text = F.lower(F.coalesce("complaint_text", F.lit("")))
+def _text() -> Column:
+    return F.lower(F.coalesce("complaint_text", F.lit("")))
+
+
+def _named_lines() -> Column:
+    """The order's lines whose dish the text names; null where no lines are known."""
 
     def is_named(line: Column) -> Column:
         name = F.coalesce(line["item_name"], F.lit(""))
-        return (name != "") & line["price"].isNotNull() & F.contains(text, F.lower(name))
+        return (name != "") & line["price"].isNotNull() & F.contains("lower_text", F.lower(name))
 
-    def ranked(line: Column) -> Column:
+    def dish(line: Column) -> Column:
+        name = line["item_name"]
         return F.struct(
-            F.length(line["item_name"]).alias("length"),
-            line["item_name"].alias("item_name"),
-            line["price"].alias("price"),
+            F.lower(name).alias("lower_name"), name.alias("name"), line["price"].alias("price")
         )
 
-    return F.array_max(F.transform(F.filter("lines", is_named), ranked))
+    dishes = F.transform(F.filter("lines", is_named), dish)
+
+    def stands_alone(line: Column) -> Column:
+        """Whether the dish isn't merely a part of another named one."""
+        name = line["lower_name"]
+        return ~F.exists(
+            dishes, lambda o: (o["lower_name"] != name) & F.contains(o["lower_name"], name)
+        )
+
+    return F.filter(dishes, stands_alone)
+
+
+def _plain_words() -> Column:
+    """The text's words, those of named dishes left out: a dish may be called anything."""
+    text = F.aggregate(
+        F.coalesce("named", F.array()),
+        F.col("lower_text"),
+        lambda text, line: F.replace(text, line["lower_name"], F.lit(" ")),
+    )
+    return F.trim(F.regexp_replace(text, "[^a-z0-9]+", " "))
+
+
+def _urgent_word(policy: TriagePolicy) -> Column:
+    return F.regexp_extract("words", whole_words(policy.urgent_words), 1)
 
 
 def _outcome(policy: TriagePolicy) -> Column:
     minutes, p75, p99 = F.col("total_minutes"), F.col("p75"), F.col("p99")
-    category, named = F.col("category"), F.col("named").isNotNull()
-    text = F.lower(F.coalesce("complaint_text", F.lit("")))
+    category, named = F.col("category"), F.coalesce(F.size("named"), F.lit(0)) > 0
     delay = category == "delivery_delay"
     too_few = p75.isNull() | p99.isNull() | (F.col("history_orders") < policy.min_orders)
     unknown = F.col("order_total").isNull() | minutes.isNull()
+    quality = (
+        F.when(~named, "quality_unnamed")
+        .when(F.col("words").rlike(whole_words(policy.severe_words)), "quality_severe")
+        .when(F.col("words").rlike(whole_words(policy.mild_words)), "quality_mild")
+        .otherwise("quality_named")
+    )
     return (
-        F.when(text.rlike(policy.urgent_pattern), "safety")
+        F.when(_urgent_word(policy) != "", "safety")
+        .when(~F.col("lower_text").rlike(LETTER_OR_DIGIT), "vague")
         .when(category == "service_issue", "service")
         .when(category == "billing", "billing")
         .when(category == "other", "other")
@@ -103,25 +144,30 @@ def _outcome(policy: TriagePolicy) -> Column:
         .when(
             category == "missing_items", F.when(named, "missing_named").otherwise("missing_unnamed")
         )
-        .otherwise(F.when(named, "quality_named").otherwise("quality_unnamed"))
+        .otherwise(quality)
     )
 
 
 def _amount(policy: TriagePolicy) -> Column:
     """The credit in USD: a multiple of `CREDIT_STEP` that the order's total covers."""
     total = F.greatest(F.col("order_total"), F.lit(Decimal(0))).cast(_USD)
-    price = F.greatest(F.col("named")["price"], F.lit(Decimal(0))).cast(_USD)
+    price = F.greatest(_named_price(), F.lit(Decimal(0))).cast(_USD)
+    paid = {"total": total, "items": price}
     steps = _by_outcome(
-        {
-            "delay_very_late": _steps(total, policy.very_late_share),
-            "delay_late": _steps(total, policy.late_share),
-            "missing_named": _steps(price, Decimal(1)),
-            "quality_named": _steps(price, policy.quality_share),
-        }
+        {name: _steps(paid[of], share) for name, (of, share) in credit_shares(policy).items()}
     )
     covered = F.floor(total / F.lit(CREDIT_STEP)).cast("DECIMAL(24,0)")
     capped = F.least(F.coalesce(steps, F.lit(Decimal(0))), covered)
     return (capped * F.lit(CREDIT_STEP)).cast(_USD)
+
+
+def _named_price() -> Column:
+    """What the named dishes cost together in USD, each once a line."""
+    return F.aggregate(
+        F.coalesce("named", F.array()),
+        F.lit(0).cast(_USD),
+        lambda total, line: (total + line["price"]).cast(_USD),
+    )
 
 
 def _steps(usd: Column, share: Decimal) -> Column:
@@ -139,15 +185,16 @@ def _words(part: str, policy: TriagePolicy) -> Column:
         "history_orders",
         "amount",
     )
-    values = {name: F.col(name) for name in figures} | {
-        "item": F.col("named")["item_name"],
-        "item_price": F.col("named")["price"],
-        "line_count": F.coalesce(F.size("lines"), F.lit(0)),
-        "min_orders": F.lit(policy.min_orders),
-        "late_percent": F.lit(percent(policy.late_share)),
-        "very_late_percent": F.lit(percent(policy.very_late_share)),
-        "quality_percent": F.lit(percent(policy.quality_share)),
-    }
+    values = (
+        {name: F.col(name) for name in figures}
+        | {
+            "item": F.array_join(F.transform("named", lambda line: line["name"]), ", "),
+            "item_price": _named_price(),
+            "urgent_word": _urgent_word(policy),
+            "line_count": F.coalesce(F.size("lines"), F.lit(0)),
+        }
+        | {name: F.lit(text) for name, text in policy_figures(policy).items()}
+    )
     return _by_outcome({n: filled(getattr(o, part), values) for n, o in OUTCOMES.items()})
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from caspers_lib.agents.complaint_texts import COMPLAINT_SHAPES
 from caspers_lib.agents.contracts import CATEGORY_WEIGHTS
-from caspers_lib.agents.triage_policy import OUTCOMES, TriagePolicy
+from caspers_lib.agents.triage_policy import OUTCOMES, TriagePolicy, plain_words, whole_words
 
 
 def test_each_outcome_either_credits_or_escalates() -> None:
@@ -25,6 +25,11 @@ def test_each_generated_category_has_shapes_with_known_places() -> None:
 @pytest.mark.parametrize(
     ("text", "urgent"),
     [
+        ("You will hear from my LAWYER.", True),
+        ("my card was charged without my order: fraud!", True),
+        ("the driver threatened my son", True),
+        ("the health-department should know", True),
+        ("a chaotic lawn party", False),
         ("my daughter is allergic to nuts", True),
         ("i felt sick afterwards", True),
         ("there was a piece of glass in the soup", True),
@@ -33,8 +38,9 @@ def test_each_generated_category_has_shapes_with_known_places() -> None:
         ("it was cold", False),
     ],
 )
-def test_illness_allergy_and_foreign_objects_are_urgent(text: str, urgent: bool) -> None:
-    assert bool(re.search(TriagePolicy().urgent_pattern, text)) is urgent
+def test_health_law_fraud_and_abuse_are_urgent(text: str, urgent: bool) -> None:
+    found = re.search(whole_words(TriagePolicy().urgent_words), plain_words(text))
+    assert bool(found) is urgent
 
 
 @pytest.mark.parametrize(
