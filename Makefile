@@ -49,7 +49,7 @@ clean: ## remove the environment, caches and build results; ROOT stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: ## resolve pyproject.toml anew into the lock files (needs uv)
-	uv pip compile pyproject.toml --extra local --extra test --extra dev --universal \
+	uv pip compile pyproject.toml --extra local --extra agents --extra test --extra dev --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --extra java --constraint requirements.lock --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-java.lock

@@ -13,15 +13,30 @@ CaspersError
 ├── PipelineError        a flow of the declarative pipeline failed
 ├── PostgresError        PostgreSQL can't be started or reached
 ├── SyncError            a synced table's plan or batch can't be applied
+├── AnswerError          a model's answer breaks its contract
+├── ModelError           a model gave nothing that can be read
+│   ├── ModelUnavailableError   it can't be reached, is busy, or was not asked for that reason
+│   ├── ModelBudgetError        the budget doesn't allow another call
+│   ├── ModelRefusedError       it refuses this one question
+│   └── ModelUnreadableError    what came back is no reply
 └── ConsoleError         the web console can't be served (port in use)
 """
 
+from decimal import Decimal
+from typing import ClassVar, Literal
+
 __all__ = [
+    "AnswerError",
     "CaspersError",
     "ConsoleError",
     "DatasetError",
     "EngineError",
     "JavaError",
+    "ModelBudgetError",
+    "ModelError",
+    "ModelRefusedError",
+    "ModelUnavailableError",
+    "ModelUnreadableError",
     "PipelineError",
     "PostgresError",
     "ReplayLockedError",
@@ -94,6 +109,65 @@ class PostgresError(CaspersError):
 
 class SyncError(CaspersError):
     """A synced table's plan or batch can't be applied."""
+
+
+class AnswerError(CaspersError, ValueError):
+    """A model's answer breaks its contract."""
+
+
+class ModelError(CaspersError):
+    """A model gave nothing that can be read; the message never holds the key or a whole body.
+
+    Args:
+        message: what is wrong; one line.
+        hint: what to do about it; one line, may be empty.
+        calls: requests that were sent all the same.
+        input_tokens: tokens that they may have used.
+        output_tokens: tokens that they may have made.
+        usd: what these tokens cost.
+    """
+
+    kind: ClassVar[Literal["unavailable", "over_budget", "refused", "unreadable"]]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        calls: int = 0,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        usd: Decimal = Decimal(0),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.calls = calls
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.usd = usd
+
+
+class ModelUnavailableError(ModelError):
+    """A model can't be reached, is busy, refuses everybody, or was not asked for that reason."""
+
+    kind = "unavailable"
+
+
+class ModelBudgetError(ModelError):
+    """The budget of the batch or of the day doesn't allow another call."""
+
+    kind = "over_budget"
+
+
+class ModelRefusedError(ModelError):
+    """A model refuses this one question; asked again it would refuse again."""
+
+    kind = "refused"
+
+
+class ModelUnreadableError(ModelError):
+    """What came back is no reply of a model."""
+
+    kind = "unreadable"
 
 
 class ConsoleError(CaspersError):

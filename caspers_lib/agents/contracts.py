@@ -1,18 +1,20 @@
-"""What an agent may answer: strict pydantic models of `agent_response`.
+"""What an agent may answer: strict pydantic models of `agent_response`, and their JSON schemas.
 
 Contract: DESIGN section 7. Keys in the JSON text stand in the order of the fields. A broken answer
-raises `pydantic.ValidationError`, whoever wrote it.
+raises `pydantic.ValidationError`, whoever wrote it. What a model writes is read by `answer_text`,
+which is tolerant in form and rounds amounts; the models here are what is stored.
 """
 
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 __all__ = [
     "CATEGORY_WEIGHTS",
+    "AnswerKind",
     "ComplaintAnswer",
     "ComplaintCategory",
     "Decision",
@@ -20,6 +22,8 @@ __all__ = [
     "RefundAnswer",
     "RefundClass",
     "Source",
+    "answer_schema",
+    "response_format",
 ]
 
 RefundClass = Literal["none", "partial", "full"]
@@ -109,3 +113,82 @@ class ComplaintAnswer(_Answer):
         if self.decision == "escalate" and (any(credit) or self.priority is None):
             raise ValueError("escalate needs priority, and no credit_amount or confidence")
         return self
+
+
+AnswerKind: TypeAlias = type[RefundAnswer] | type[ComplaintAnswer]
+"""Which of the two answers is asked for."""
+
+
+def answer_schema(kind: AnswerKind) -> dict[str, object]:
+    """The JSON schema of what a model is asked to write, for strict structured output.
+
+    It says types, keys and choices only: further rules are not allowed there by every server.
+    `source` is not in it, since a model does not say who it is.
+
+    Args:
+        kind: the answer asked for.
+
+    Returns:
+        A new dict: every key required, no other allowed, optional values null.
+    """
+    properties = _refund_properties() if kind is RefundAnswer else _complaint_properties()
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [*properties],
+        "additionalProperties": False,
+    }
+
+
+def response_format(kind: AnswerKind) -> dict[str, object]:
+    """The request's `response_format` for strict structured output.
+
+    Args:
+        kind: the answer asked for.
+
+    Returns:
+        A new dict, as chat completions take it.
+    """
+    name = "refund_answer" if kind is RefundAnswer else "complaint_answer"
+    schema = {"name": name, "strict": True, "schema": answer_schema(kind)}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _refund_properties() -> dict[str, object]:
+    return {
+        "refund_usd": _typed("number", "USD, two decimals, from 0 to the order's total"),
+        "refund_class": _typed(
+            "string",
+            "none for 0, full for the order's total, otherwise partial",
+            get_args(RefundClass),
+        ),
+        "reason": _typed("string", "why, with the numbers that were used"),
+    }
+
+
+def _complaint_properties() -> dict[str, object]:
+    categories = get_args(ComplaintCategory)
+    return {
+        "order_id": _typed("string", "the order complained about"),
+        "complaint_category": _typed("string", "what is complained about", categories),
+        "decision": _typed("string", "credit it, or let a person look", get_args(Decision)),
+        "credit_amount": _optional(
+            "number", "with suggest_credit: USD, a multiple of 0.50, at most the order's total"
+        ),
+        "confidence": _optional("number", "with suggest_credit: from 0 to 1"),
+        "priority": _optional(
+            "string", "with escalate: how soon a person should look", get_args(Priority)
+        ),
+        "rationale": _typed("string", "why, with the numbers that were used"),
+        "customer_response": _typed("string", "a draft of what the customer is told"),
+    }
+
+
+def _typed(kind: str, description: str, choices: tuple[str, ...] = ()) -> dict[str, object]:
+    schema: dict[str, object] = {"type": kind, "description": description}
+    return schema | ({"enum": [*choices]} if choices else {})
+
+
+def _optional(kind: str, description: str, choices: tuple[str, ...] = ()) -> dict[str, object]:
+    schema: dict[str, object] = {"type": [kind, "null"], "description": description}
+    return schema | ({"enum": [*choices, None]} if choices else {})
