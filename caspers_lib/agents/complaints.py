@@ -1,9 +1,10 @@
 """Complaints that customers write about delivered orders, as a DataFrame function.
 
 Contract: DESIGN section 7; the draws are those of `complaint_draws`, so any engine can recompute
-which orders complain.
+which orders complain, and `complaint_texts.complaint_text` writes the same words.
 """
 
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from pyspark.sql import Column, DataFrame
@@ -11,12 +12,14 @@ from pyspark.sql import functions as F
 
 from caspers_lib.agents.complaint_draws import category_bounds, sample_bound
 from caspers_lib.agents.complaint_texts import (
-    COMPLAINT_ENDINGS,
-    COMPLAINT_SHAPES,
+    FEWEST_MINUTES,
     UNKNOWN_ITEM,
+    UNKNOWN_ITEMS,
+    UNKNOWN_STREET,
     UNKNOWN_WAIT,
+    tone_bounds,
 )
-from caspers_lib.agents.wording import filled
+from caspers_lib.agents.complaint_words import COMPLAINT_CORES, COMPLAINT_TONES
 
 __all__ = ["complaining_orders", "raw_complaints"]
 
@@ -47,15 +50,23 @@ def raw_complaints(orders: DataFrame, seed: int, namespace: UUID) -> DataFrame:
         complaint_id STRING (UUIDv5), order_id STRING, ts TIMESTAMP (delivery),
         complaint_category STRING, complaint_text STRING, generated_by STRING (`rules`).
     """
-    drawn = orders.select("*", _category(seed).alias("complaint_category"))
-    return drawn.select(
+    drawn = orders.select("*", *(_draw(p, seed).alias(f"draw_{p}") for p in _PURPOSES))
+    told = drawn.select(
+        "*",
+        _number_within("draw_category", category_bounds()).alias("category"),
+        _number_within("draw_tone", tone_bounds()).alias("tone"),
+    )
+    return told.select(
         _complaint_id(namespace).alias("complaint_id"),
         "order_id",
         F.col("delivered_ts").alias("ts"),
-        "complaint_category",
-        _text(seed).alias("complaint_text"),
+        F.get(F.array(*map(F.lit, COMPLAINT_CORES)), F.col("category")).alias("complaint_category"),
+        _text().alias("complaint_text"),
         F.lit("rules").alias("generated_by"),
     )
+
+
+_PURPOSES = ("category", "tone", "shape", "opening", "ending", "item")
 
 
 def _draw(purpose: str, seed: int) -> Column:
@@ -63,13 +74,10 @@ def _draw(purpose: str, seed: int) -> Column:
     return F.conv(F.substring(F.md5(text), 1, 8), 16, 10).cast("bigint")
 
 
-def _category(seed: int) -> Column:
-    drawn = _draw("category", seed)
-    bounds = category_bounds()
-    category = F.lit(bounds[-1][0])
-    for name, end in reversed(bounds[:-1]):
-        category = F.when(drawn < F.lit(end), name).otherwise(category)
-    return category
+def _number_within(drawn: str, bounds: tuple[tuple[str, int], ...]) -> Column:
+    """The number, from 0, of the name whose share a draw falls into."""
+    ends = F.array(*(F.lit(end) for _, end in bounds))
+    return F.size(F.filter(ends, lambda end: end <= F.col(drawn)))
 
 
 def _complaint_id(namespace: UUID) -> Column:
@@ -87,26 +95,60 @@ def _complaint_id(namespace: UUID) -> Column:
     )
 
 
-def _text(seed: int) -> Column:
-    places = {"item": _item(seed), "wait": _wait()}
-    text = F.lit(None).cast("string")
-    for category, shapes in COMPLAINT_SHAPES.items():
-        chosen = _chosen("shape", seed, [filled(shape, places) for shape in shapes])
-        text = F.when(F.col("complaint_category") == category, chosen).otherwise(text)
-    return F.concat(text, _chosen("ending", seed, [F.lit(e) for e in COMPLAINT_ENDINGS]))
+def _text() -> Column:
+    """As `complaint_texts.complaint_text`: all sentences in one array, one found by number."""
+    tones = list(COMPLAINT_TONES.values())
+    cores = [of_tone[name] for of_tone in COMPLAINT_CORES.values() for name in COMPLAINT_TONES]
+    tone = F.col("tone")
+    kind = F.col("category") * len(tones) + tone
+    return F.concat(
+        _chosen("draw_opening", tone, [t.openings for t in tones]),
+        _filled(_chosen("draw_shape", kind, cores), _places()),
+        _chosen("draw_ending", tone, [t.endings for t in tones]),
+    )
 
 
-def _chosen(purpose: str, seed: int, options: list[Column]) -> Column:
-    return F.get(F.array(*options), F.pmod(_draw(purpose, seed), F.lit(len(options))).cast("int"))
+def _chosen(drawn: str, group: Column, groups: Sequence[Sequence[str]]) -> Column:
+    """One of the texts of a group; every group has as many."""
+    (size,) = {len(texts) for texts in groups}
+    texts = F.array(*(F.lit(text) for texts in groups for text in texts))
+    return F.get(texts, (group * size + F.pmod(drawn, F.lit(size))).cast("int"))
 
 
-def _item(seed: int) -> Column:
-    """The name of one of the order's dishes."""
+def _filled(template: Column, places: Mapping[str, Column]) -> Column:
+    """The template with its places filled; what is filled in is never read as a template."""
+
+    def part(text: Column, index: Column) -> Column:
+        value = text
+        for name, column in places.items():
+            value = F.when((index % 2 == 1) & (text == name), column).otherwise(value)
+        return value
+
+    # Between braces stands a place: every second part.
+    return F.array_join(F.transform(F.split(template, "[{}]"), part), "")
+
+
+def _places() -> dict[str, Column]:
+    first, second = _dish(0), _dish(1)
+    other = F.concat(first, F.lit(" and "), F.when(second != first, second))
+    minutes = F.floor("total_minutes")
+    wait = F.when(minutes >= FEWEST_MINUTES, F.concat(minutes.cast("string"), F.lit(" minutes")))
+    return {
+        "item": F.coalesce(first, F.lit(UNKNOWN_ITEM)),
+        "Item": F.coalesce(first, F.lit(UNKNOWN_ITEM.capitalize())),
+        "items": F.coalesce(other, first, F.lit(UNKNOWN_ITEMS)),
+        "wait": F.coalesce(wait, F.lit(UNKNOWN_WAIT)),
+        "street": F.coalesce(_written(F.col("street")), F.lit(UNKNOWN_STREET)),
+    }
+
+
+def _dish(further: int) -> Column:
+    """The name of one of the order's dishes, or of the one so many lines further on."""
     lines = F.col("lines")
-    index = F.pmod(_draw("item", seed), F.greatest(F.size(lines), F.lit(1))).cast("int")
-    return F.coalesce(F.get(lines, index)["item_name"], F.lit(UNKNOWN_ITEM))
+    index = F.pmod(F.col("draw_item") + further, F.greatest(F.size(lines), F.lit(1)))
+    return _written(F.get(lines, index.cast("int"))["item_name"])
 
 
-def _wait() -> Column:
-    minutes = F.floor("total_minutes").cast("string")
-    return F.coalesce(F.concat(minutes, F.lit(" minutes")), F.lit(UNKNOWN_WAIT))
+def _written(text: Column) -> Column:
+    """The text, or null where there is nothing but blanks."""
+    return F.when(F.trim(text) != "", text)

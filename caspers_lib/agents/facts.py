@@ -3,10 +3,13 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from caspers_lib.agents.timings import deliveries, hour_of, location_timings
+from caspers_lib.agents.timings import deliveries, event_time, hour_of, location_timings
 from caspers_lib.domain import Domain
 
-__all__ = ["delivered_orders", "order_facts"]
+__all__ = ["ADDRESS_FIELD", "delivered_orders", "order_facts"]
+
+ADDRESS_FIELD = "customer_addr"
+"""Field of the opening event's body that says where the order was brought."""
 
 
 def delivered_orders(
@@ -22,11 +25,17 @@ def delivered_orders(
 
     Returns:
         One row per wanted order: order_id, location_id, order_ts, delivered_ts, total_minutes (as
-        `timings.deliveries`), order_total DECIMAL(22,2) USD, and lines, an array of structs (line,
-        item_name, price USD, extended_price USD) sorted by line. What isn't found is null;
-        without order_ts the last two are null as well.
+        `timings.deliveries`), order_total DECIMAL(22,2) USD, lines, an array of structs (line,
+        item_name, price USD, extended_price USD) sorted by line, and street STRING, the address up
+        to its first comma. What isn't found is null; without order_ts the last three are null as
+        well.
     """
-    return _delivered_orders(orders, deliveries(events, domain), lines, domain)
+    found = _delivered_orders(orders, deliveries(events, domain), lines, domain)
+    if not any(f.name == ADDRESS_FIELD for f in domain.types_by_name[domain.opening].body):
+        return found.select("*", F.lit(None).cast("string").alias("street"))
+    return found.join(_streets(events, domain), "order_id", "left").select(
+        *_ORDER_COLUMNS, F.when(F.col("order_ts").isNotNull(), F.col("street")).alias("street")
+    )
 
 
 def order_facts(
@@ -41,8 +50,8 @@ def order_facts(
         domain: names the events and keys.
 
     Returns:
-        The columns of `delivered_orders`, and history_orders INT (0 without a history), p50,
-        p75, p99 DECIMAL(12,2) minutes, null without a history.
+        The columns of `delivered_orders` without the street, and history_orders INT (0 without a
+        history), p50, p75, p99 DECIMAL(12,2) minutes, null without a history.
     """
     delivered = deliveries(events, domain)
     wanted = _delivered_orders(orders, delivered, lines, domain).select(
@@ -89,6 +98,18 @@ def _delivered_orders(
             F.when(created, F.col("contents")).alias("lines"),
         )
     )
+
+
+def _streets(events: DataFrame, domain: Domain) -> DataFrame:
+    """One row per order that was opened: the street that its first event names."""
+    address = F.from_json("body", f"{ADDRESS_FIELD} STRING")[ADDRESS_FIELD]
+    street = F.trim(F.substring_index(address, ",", 1))
+    opened = events.where(F.col("event_type") == domain.opening).select(
+        F.col(domain.entity_key).alias("order_id"),
+        F.struct(event_time(F.col("ts")).alias("ts"), street.alias("street")).alias("opened"),
+    )
+    readable = opened.where(F.col("opened.ts").isNotNull())
+    return readable.groupBy("order_id").agg(F.min("opened")["street"].alias("street"))
 
 
 def _total(lines: Column) -> Column:
