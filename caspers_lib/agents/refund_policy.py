@@ -148,16 +148,16 @@ def refund_answer(facts: OrderFacts, policy: RefundPolicy) -> RefundAnswer:
     known = {name: "unknown" if value is None else value for name, value in figures.items()}
     return RefundAnswer(
         refund_usd=refund,
-        refund_class=_refund_class(refund, share),
+        refund_class=_refund_class(refund, paid),
         reason=REFUND_REASONS[outcome].format(**known),
         source="error" if outcome in UNKNOWN_OUTCOMES else "rules",
     )
 
 
-def _refund_class(refund: Decimal, share: Decimal) -> RefundClass:
+def _refund_class(refund: Decimal, paid: Decimal) -> RefundClass:
     if refund == 0:
         return "none"
-    return "full" if share == 1 else "partial"
+    return "full" if refund == paid else "partial"
 
 
 def _outcome(facts: OrderFacts, policy: RefundPolicy) -> str:  # noqa: PLR0911 - a decision list

@@ -79,7 +79,7 @@ def _refund(policy: RefundPolicy) -> Column:
 def _refund_class() -> Column:
     return (
         F.when(F.col("refund_usd") == 0, "none")
-        .when(F.col("outcome") == "extremely_late", "full")
+        .when(F.col("refund_usd") == F.col("order_total"), "full")
         .otherwise("partial")
     )
 

@@ -8,7 +8,7 @@ nothing, with or without a checkpoint. The first run is a batch like any other.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -17,6 +17,8 @@ from pyspark.sql import functions as F
 from caspers_lib.agents.complaint_draws import sample_bound
 from caspers_lib.agents.complaints import complaining_orders, raw_complaints
 from caspers_lib.agents.facts import delivered_orders, order_facts
+from caspers_lib.agents.model_answers import ModelAnswers, insert_new
+from caspers_lib.agents.prompts import complaint_questions, refund_questions
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.refund_rules import refund_answers
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
@@ -27,11 +29,12 @@ from caspers_lib.agents.timings import (
 )
 from caspers_lib.agents.triage import complaint_responses
 from caspers_lib.agents.triage_policy import TriagePolicy
-from caspers_lib.domain import GHOST_KITCHEN, Domain, Table
+from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.domain.rules import accepted_condition
 from caspers_lib.errors import PipelineError
 
 __all__ = [
+    "AnswerHandler",
     "BatchHandler",
     "make_complaint_batch_handler",
     "make_refund_batch_handler",
@@ -42,6 +45,16 @@ __all__ = [
 ]
 
 BatchHandler: TypeAlias = Callable[[DataFrame, int], None]
+
+
+class AnswerHandler(Protocol):
+    """A handler of batches that can ask a model again about what it has not answered."""
+
+    def __call__(self, batch: DataFrame, batch_id: int, /) -> None:
+        """Answer a batch."""
+
+    def improve(self, spark: SparkSession) -> None:
+        """Ask a model about what it has not answered, a batch of it; nothing without a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +73,36 @@ class _RefundBatch:
     tables: AgentTables
     domain: Domain
     policy: RefundPolicy
+    model: ModelAnswers | None
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        orders = _orders(batch, self.domain.entity_key)
-        span = _span(batch, event_time(F.col("ts")))
+        spark, span = batch.sparkSession, _span(batch, event_time(F.col("ts")))
         if not span.rows:
             return
-        events, lines = _reach(batch.sparkSession, self.tables, span)
-        facts = order_facts(orders, events, lines, self.domain)
-        _insert_new(refund_answers(facts, self.policy), self.tables.recommendations)
+        facts = self._facts(spark, _orders(batch, self.domain.entity_key), span)
+        answers, target = refund_answers(facts, self.policy), self.tables.recommendations
+        if self.model is None:
+            insert_new(answers, target)
+        else:
+            self.model.take_up("refunds", self.tables, target, answers, span.last)
+            self.improve(spark)
+
+    def improve(self, spark: SparkSession) -> None:
+        """Ask a model about orders that it has not answered."""
+        if self.model is None:
+            return
+        open_ = self.model.open_questions(spark, "refunds", self.tables)
+        span = _span(open_, F.col("ts"))
+        if not span.rows:
+            return
+        facts = self._facts(spark, open_.select("order_id"), span)
+        questions = refund_questions(facts, self.policy)
+        rules, target = refund_answers(facts, self.policy), self.tables.recommendations
+        self.model.ask("refunds", self.tables, target, open_, questions, rules)
+
+    def _facts(self, spark: SparkSession, orders: DataFrame, span: _Span) -> DataFrame:
+        events, lines = _reach(spark, self.tables, span)
+        return order_facts(orders, events, lines, self.domain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +123,7 @@ class _ComplaintBatch:
         events, lines = _reach(batch.sparkSession, self.tables, span)
         orders = delivered_orders(_orders(complaining, "order_id"), events, lines, self.domain)
         complaints = raw_complaints(orders, self.seed, self.domain.namespace)
-        _insert_new(complaints, self.tables.complaints)
+        insert_new(complaints, self.tables.complaints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +133,41 @@ class _ResponseBatch:
     tables: AgentTables
     domain: Domain
     policy: TriagePolicy
+    model: ModelAnswers | None
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        complaints = batch.dropDuplicates([*self.tables.complaints.key])
-        span = _span(batch, F.col("ts"))
+        spark, span = batch.sparkSession, _span(batch, F.col("ts"))
         if not span.rows:
             return
-        events, lines = _reach(batch.sparkSession, self.tables, span)
-        orders = _orders(batch, "order_id")
-        facts = order_facts(orders, events, lines, self.domain)
+        complaints = batch.dropDuplicates([*self.tables.complaints.key])
+        facts = self._facts(spark, complaints, span)
         responses = complaint_responses(complaints, facts, self.policy)
-        _insert_new(responses, self.tables.responses)
+        target = self.tables.responses
+        if self.model is None:
+            insert_new(responses, target)
+        else:
+            self.model.take_up("responses", self.tables, target, responses, span.last)
+            self.improve(spark)
+
+    def improve(self, spark: SparkSession) -> None:
+        """Ask a model about complaints that it has not answered."""
+        if self.model is None:
+            return
+        open_ = self.model.open_questions(spark, "responses", self.tables)
+        span = _span(open_, F.col("ts"))
+        if not span.rows:
+            return
+        keys = open_.select(F.col("key").alias("complaint_id"))
+        written = spark.read.table(self.tables.complaints.name)
+        complaints = written.join(keys, "complaint_id", "left_semi")
+        facts = self._facts(spark, complaints, span)
+        questions = complaint_questions(complaints, facts)
+        rules, target = complaint_responses(complaints, facts, self.policy), self.tables.responses
+        self.model.ask("responses", self.tables, target, open_, questions, rules)
+
+    def _facts(self, spark: SparkSession, complaints: DataFrame, span: _Span) -> DataFrame:
+        events, lines = _reach(spark, self.tables, span)
+        return order_facts(_orders(complaints, "order_id"), events, lines, self.domain)
 
 
 def make_refund_batch_handler(
@@ -117,15 +175,18 @@ def make_refund_batch_handler(
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
     policy: RefundPolicy | None = None,
-) -> BatchHandler:
+    model: ModelAnswers | None = None,
+) -> AnswerHandler:
     """A picklable handler of batches of closing events.
 
     Args:
         tables: the tables to read and write.
         domain: names the events and keys.
         policy: the refund policy; the published one if None.
+        model: how a model is used; by rules alone if None.
     """
-    return _RefundBatch(tables=tables, domain=domain, policy=policy or RefundPolicy())
+    policy = policy or RefundPolicy()
+    return _RefundBatch(tables=tables, domain=domain, policy=policy, model=model)
 
 
 def make_complaint_batch_handler(
@@ -155,15 +216,18 @@ def make_response_batch_handler(
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
     policy: TriagePolicy | None = None,
-) -> BatchHandler:
+    model: ModelAnswers | None = None,
+) -> AnswerHandler:
     """A picklable handler of batches of raw complaints.
 
     Args:
         tables: the tables to read and write.
         domain: names the events and keys.
         policy: the complaint policy; the published one if None.
+        model: how a model is used; by rules alone if None.
     """
-    return _ResponseBatch(tables=tables, domain=domain, policy=policy or TriagePolicy())
+    policy = policy or TriagePolicy()
+    return _ResponseBatch(tables=tables, domain=domain, policy=policy, model=model)
 
 
 def run_refund_stream(
@@ -173,8 +237,11 @@ def run_refund_stream(
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
     policy: RefundPolicy | None = None,
+    model: ModelAnswers | None = None,
 ) -> None:
     """Recommend refunds for the orders delivered since the last run, and return.
+
+    With a model, it is then asked about orders that it has not answered before.
 
     Args:
         spark: the session; the tables exist in it.
@@ -182,12 +249,14 @@ def run_refund_stream(
         tables: the tables to read and write.
         domain: names the events and keys.
         policy: the refund policy; the published one if None.
+        model: how a model is used; by rules alone if None.
 
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = make_refund_batch_handler(tables=tables, domain=domain, policy=policy)
+    handler = make_refund_batch_handler(tables=tables, domain=domain, policy=policy, model=model)
     _run("refunds", _closing_events(spark, tables, domain), handler, checkpoint)
+    handler.improve(spark)
 
 
 def run_complaint_stream(
@@ -224,8 +293,11 @@ def run_response_stream(
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
     policy: TriagePolicy | None = None,
+    model: ModelAnswers | None = None,
 ) -> None:
     """Answer the complaints written since the last run, and return.
+
+    With a model, it is then asked about complaints that it has not answered before.
 
     Args:
         spark: the session; the tables exist in it.
@@ -233,12 +305,14 @@ def run_response_stream(
         tables: the tables to read and write.
         domain: names the events and keys.
         policy: the complaint policy; the published one if None.
+        model: how a model is used; by rules alone if None.
 
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = make_response_batch_handler(tables=tables, domain=domain, policy=policy)
+    handler = make_response_batch_handler(tables=tables, domain=domain, policy=policy, model=model)
     _run("responses", spark.readStream.table(tables.complaints.name), handler, checkpoint)
+    handler.improve(spark)
 
 
 def _run(name: str, source: DataFrame, handler: BatchHandler, checkpoint: str) -> None:
@@ -294,9 +368,3 @@ def _reach(spark: SparkSession, tables: AgentTables, span: _Span) -> tuple[DataF
         return events, lines.where(F.lit(False))
     since = (span.first - timedelta(hours=LONGEST_ORDER_HOURS)).timestamp()
     return events, lines.where(F.col("order_ts") >= F.timestamp_seconds(F.lit(since)))
-
-
-def _insert_new(rows: DataFrame, table: Table) -> None:
-    """Add the rows whose key the table doesn't have yet."""
-    same_key = F.expr(" AND ".join(f"{table.name}.{key} = new.{key}" for key in table.key))
-    rows.alias("new").mergeInto(table.name, same_key).whenNotMatched().insertAll().merge()

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AGENT_TABLES",
     "COMPLAINT_RESPONSES",
+    "MODEL_CALLS",
+    "OPEN_QUESTIONS",
     "RAW_COMPLAINTS",
     "REFUND_RECOMMENDATIONS",
     "AgentTables",
+    "ensure_model_tables",
     "ensure_tables",
 ]
 
@@ -68,6 +71,46 @@ COMPLAINT_RESPONSES = Table(
     change_feed=True,
 )
 
+_AGENT = Column("agent", "STRING", comment="refunds, complaints or responses")
+_KEY = Column("key", "STRING", comment="the order, or the complaint")
+
+MODEL_CALLS = Table(
+    "ai.model_calls",
+    "One row per question that a model was asked: what it cost, and what came of it",
+    (
+        _AGENT,
+        _KEY,
+        _ORDER_ID,
+        Column("asked_at", "TIMESTAMP", comment="wall clock at the start of the batch"),
+        Column("model", "STRING", comment="model or endpoint"),
+        Column("answered", "BOOLEAN", comment="whether the answer kept its contract"),
+        Column("outcome", "STRING", comment="answered, or what kind of failure it was"),
+        Column("reason", "STRING", comment="why there is no answer; null where there is one"),
+        Column("calls", "INT", comment="requests that were sent, retries included"),
+        Column("input_tokens", "BIGINT", comment="tokens of the questions"),
+        Column("output_tokens", "BIGINT", comment="tokens of the answers"),
+        Column("usd", "DECIMAL(18,6)", comment="USD, by the prices in the settings"),
+        Column("seconds", "DOUBLE", comment="wall-clock seconds from question to answer"),
+        Column("cached", "BOOLEAN", comment="whether the answer had been paid for before"),
+    ),
+    key=("agent", "key", "asked_at"),
+)
+
+OPEN_QUESTIONS = Table(
+    "ai.open_questions",
+    "Orders and complaints that a model has not answered yet",
+    (
+        _AGENT,
+        _KEY,
+        _ORDER_ID,
+        _DELIVERED,
+        Column("state", "STRING", comment="pending: asked again later; aside: never again"),
+        Column("reason", "STRING", comment="why it has no model's answer"),
+        Column("attempts", "INT", comment="answers of a model that could not be used"),
+    ),
+    key=("agent", "key"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentTables:
@@ -79,6 +122,8 @@ class AgentTables:
         recommendations: the refund recommender's answers.
         complaints: what customers wrote.
         responses: the complaint agent's answers.
+        model_calls: what models were asked, and what it cost.
+        open_questions: what a model has still to answer.
     """
 
     events: str = f"lakeflow.{GHOST_KITCHEN.bronze}"
@@ -86,6 +131,8 @@ class AgentTables:
     recommendations: Table = REFUND_RECOMMENDATIONS
     complaints: Table = RAW_COMPLAINTS
     responses: Table = COMPLAINT_RESPONSES
+    model_calls: Table = MODEL_CALLS
+    open_questions: Table = OPEN_QUESTIONS
 
 
 AGENT_TABLES = AgentTables()
@@ -93,11 +140,22 @@ AGENT_TABLES = AgentTables()
 
 
 def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
-    """Create those of the agents' tables that don't exist.
+    """Create those of the agents' answer tables that don't exist.
 
     Args:
         spark: the session; the schemas exist in it.
         tables: the tables' names.
     """
     for spec in (tables.recommendations, tables.complaints, tables.responses):
+        spark.sql(spec.create_sql())
+
+
+def ensure_model_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
+    """Create the tables that only the model path writes, where they don't exist.
+
+    Args:
+        spark: the session; the schemas exist in it.
+        tables: the tables' names.
+    """
+    for spec in (tables.model_calls, tables.open_questions):
         spark.sql(spec.create_sql())

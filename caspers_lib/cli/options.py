@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_ROOT",
     "AsJson",
     "ChaosText",
+    "ComplaintRate",
     "DatasetFile",
     "EventLayout",
     "MaxRate",
@@ -46,6 +47,10 @@ MaxRate = Annotated[
 ChaosText = Annotated[
     str | None,
     typer.Option("--chaos", help="Make it dirty on purpose: late=0.02,duplicate=0.01,seed=7"),
+]
+ComplaintRate = Annotated[
+    float | None,
+    typer.Option("--complaint-rate", help="Share of orders that complain (default 0.15)."),
 ]
 EventLayout = Annotated[
     Literal["batched", "per_event"],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMAS", "delta_rows", "delta_tables", "last_commit", "register_tables"]
 
-SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints")
+SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints", "ai")
 
 
 def register_tables(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from caspers_lib.agents.streams import (
     run_complaint_stream,
@@ -26,6 +26,7 @@ from caspers_lib.medallion.registration import PipelineSettings
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
+from caspers_lib.runtime.agent_models import agent_model
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
@@ -38,7 +39,9 @@ from caspers_lib.spark_sql import quote_name
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["LocalBusiness"]
+__all__ = ["LocalBusiness", "StreamName"]
+
+StreamName = Literal["refunds", "complaints", "responses"]
 
 _COMPLAINT_SEED = 42
 _HEARTBEAT_EVENTS = 100_000
@@ -213,9 +216,20 @@ class LocalBusiness:
             on_event=report,
         )
 
+    def stream(
+        self, name: Literal["refunds", "complaints", "responses"]
+    ) -> Callable[[Report], str]:
+        """The work of one agent's stage."""
+        return {
+            "refunds": self._refunds, "complaints": self._complaints, "responses": self._responses
+        }[name]  # fmt: skip
+
     def _refunds(self, _report: Report) -> str:
         checkpoint = self.root.checkpoint("recommender", "refunds")
-        run_refund_stream(self.spark, str(checkpoint), domain=self.domain)
+        model = agent_model(
+            self.root.settings, "refunds", cache=self.root.answer_cache("recommender")
+        )
+        run_refund_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
         return "every delivered order has a recommendation"
 
     def _complaints(self, _report: Report) -> str:
@@ -230,7 +244,10 @@ class LocalBusiness:
 
     def _responses(self, _report: Report) -> str:
         checkpoint = self.root.checkpoint("complaints", "responses")
-        run_response_stream(self.spark, str(checkpoint), domain=self.domain)
+        model = agent_model(
+            self.root.settings, "responses", cache=self.root.answer_cache("complaints")
+        )
+        run_response_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
         return "every complaint is answered"
 
     def _sync(self, spec: SyncSpec) -> Callable[[Report], str]:

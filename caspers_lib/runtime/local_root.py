@@ -47,6 +47,10 @@ class LocalRoot:
         """A stream's checkpoint, in its schema's volume `checkpoints`."""
         return self.volume(schema, "checkpoints") / stream
 
+    def answer_cache(self, schema: str) -> Path:
+        """Answers of models that were paid for, beside the checkpoints of the schema's streams."""
+        return self.volume(schema, "checkpoints") / "model_answers"
+
     @property
     def pipeline_storage(self) -> Path:
         """Checkpoints of the declarative pipeline."""
@@ -65,7 +69,7 @@ class LocalRoot:
     @property
     def schemas(self) -> tuple[str, ...]:
         """The schemas of this deployment, upstream first."""
-        return (self.settings.simulator_schema, "lakeflow", "recommender", "complaints")
+        return (self.settings.simulator_schema, "lakeflow", "recommender", "complaints", "ai")
 
     @property
     def dataset(self) -> Path:

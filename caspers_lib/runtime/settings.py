@@ -7,7 +7,7 @@ environment `CASPERS_*`, default.
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -47,6 +47,15 @@ class Settings(BaseModel):
         refund_agent_endpoint_name: Model Serving endpoint of the refund agent.
         complaint_agent_endpoint_name: Model Serving endpoint of the complaint agent.
         complaint_rate: share of delivered orders that complain, 0 to 1.
+        model_base_url: OpenAI-compatible endpoint that answers as `llm_model`; empty for the
+            rules alone. Its key is the environment's `CASPERS_MODEL_API_KEY` and nowhere else.
+        model_api: which of its two APIs is spoken.
+        model_questions: questions asked in one batch.
+        model_calls_a_day: calls in one UTC day, for each agent.
+        model_fallback: what an order gets that the model did not get to: the rules' answer, or
+            nothing yet; it is asked about again either way.
+        refund_agent_url: a served refund agent, asked instead; empty for none.
+        complaint_agent_url: a served complaint agent, asked instead; empty for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +71,13 @@ class Settings(BaseModel):
     refund_agent_endpoint_name: str = Field("caspers_refund_agent", min_length=1)
     complaint_agent_endpoint_name: str = Field("caspers_complaint_agent", min_length=1)
     complaint_rate: float = Field(0.15, ge=0, le=1)
+    model_base_url: str = ""
+    model_api: Literal["chat", "responses"] = "chat"
+    model_questions: int = Field(1_000, ge=1)
+    model_calls_a_day: int = Field(10_000, ge=0)
+    model_fallback: Literal["rules", "pending"] = "rules"
+    refund_agent_url: str = ""
+    complaint_agent_url: str = ""
 
 
 def load_settings(

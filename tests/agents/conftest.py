@@ -40,6 +40,8 @@ class Business:
             recommendations=moved(base.recommendations),
             complaints=moved(base.complaints),
             responses=moved(base.responses),
+            model_calls=moved(base.model_calls),
+            open_questions=moved(base.open_questions),
         )
 
     def fresh_outputs(self, prefix: str) -> AgentTables:

@@ -18,14 +18,25 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "refund_agent_endpoint_name": "caspers_refund_agent",
         "complaint_agent_endpoint_name": "caspers_complaint_agent",
         "complaint_rate": 0.15,
+        "model_base_url": "",
+        "model_api": "chat",
+        "model_questions": 1_000,
+        "model_calls_a_day": 10_000,
+        "model_fallback": "rules",
+        "refund_agent_url": "",
+        "complaint_agent_url": "",
     }
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_the_first_source_that_names_a_parameter_wins(name: str) -> None:
     first, second, third = "11", "22", "33"
-    if name == "complaint_rate":
-        first, second, third = "0.1", "0.2", "0.3"
+    choices = {
+        "complaint_rate": ("0.1", "0.2", "0.3"),
+        "model_api": ("chat", "responses", "chat"),
+        "model_fallback": ("rules", "pending", "rules"),
+    }
+    first, second, third = choices.get(name, (first, second, third))
     upper = name.upper()
     sources = {
         "explicit": {name: first},

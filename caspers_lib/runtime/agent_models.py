@@ -1,0 +1,76 @@
+"""The model path of an agent, as the settings say: an endpoint, a served agent, or none.
+
+Contract: DESIGN sections 1 and 7.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from caspers_lib.agents.askers import HttpAsker
+from caspers_lib.agents.contracts import ComplaintAnswer, RefundAnswer
+from caspers_lib.agents.instructions import complaint_instructions, refund_instructions
+from caspers_lib.agents.model_answers import ModelAnswers
+from caspers_lib.agents.model_settings import Limits, ModelSettings
+from caspers_lib.agents.refund_policy import RefundPolicy
+from caspers_lib.agents.triage_policy import TriagePolicy
+from caspers_lib.runtime.settings import Settings
+
+__all__ = ["MODEL_KEY", "agent_model"]
+
+MODEL_KEY = "CASPERS_MODEL_API_KEY"
+"""Environment variable with the endpoint's key."""
+
+
+def agent_model(
+    settings: Settings,
+    agent: Literal["refunds", "responses"],
+    *,
+    cache: Path,
+    environment: Mapping[str, str] = os.environ,
+) -> ModelAnswers | None:
+    """How an agent's stream asks a model.
+
+    Args:
+        settings: name the endpoint, or a served agent, which comes first.
+        agent: whose stream.
+        cache: folder of the answers that were paid for.
+        environment: holds the endpoint's key, if it needs one.
+
+    Returns:
+        None where the settings name neither: the rules answer alone.
+
+    Raises:
+        SettingsError: an address or the key is not allowed.
+    """
+    is_refund = agent == "refunds"
+    served = settings.refund_agent_url if is_refund else settings.complaint_agent_url
+    if not served and not settings.model_base_url:
+        return None
+    key = environment.get(MODEL_KEY)
+    endpoint = ModelSettings(
+        base_url=served or settings.model_base_url,
+        model="agent" if served else settings.llm_model,
+        api="responses" if served else settings.model_api,
+        is_agent=bool(served),
+        # A served agent has its own key for its model, and gets none of ours.
+        api_key=SecretStr(key) if key and not served else None,
+        day_budget=Limits(calls=settings.model_calls_a_day),
+    )
+    told = (
+        refund_instructions(RefundPolicy()) if is_refund else complaint_instructions(TriagePolicy())
+    )
+    asker = HttpAsker(
+        settings=endpoint,
+        kind=RefundAnswer if is_refund else ComplaintAnswer,
+        instructions="" if served else told,
+        cache=str(cache),
+    )
+    return ModelAnswers(
+        asker=asker,
+        fallback=settings.model_fallback,
+        questions_per_batch=settings.model_questions,
+    )
