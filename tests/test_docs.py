@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from caspers_lib.cli import app
+from caspers_lib.runtime.agent_models import MODEL_KEY
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import Settings, load_settings
@@ -249,9 +250,9 @@ def test_the_readme_names_every_package() -> None:
 
 def test_the_guide_has_every_parameter_with_its_default() -> None:
     rows = [r for r in table_rows(ROOT / "docs" / "guide.md") if r[0].startswith("`CASPERS_")]
-    documented = {code_of(name)[0]: code_of(default)[0] for name, default, _ in rows}
+    documented = {code_of(name)[0]: (code_of(default) or [""])[0] for name, default, _ in rows}
     defaults = {f"CASPERS_{n.upper()}": str(v) for n, v in Settings().model_dump().items()}
-    assert documented == {"CASPERS_ROOT": ".caspers", **defaults}
+    assert documented == {"CASPERS_ROOT": ".caspers", MODEL_KEY: "", **defaults}
 
 
 def test_the_guide_describes_every_command() -> None:

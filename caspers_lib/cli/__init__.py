@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 
 from caspers_lib import __version__
+from caspers_lib.cli.agent import agent_app
 from caspers_lib.cli.dataset import dataset_app
 from caspers_lib.cli.options import (
     DEFAULT_ROOT,
     AsJson,
     ChaosText,
+    ComplaintRate,
     DatasetFile,
     EventLayout,
     MaxRate,
@@ -29,6 +31,7 @@ from caspers_lib.cli.options import (
 )
 from caspers_lib.cli.pipeline import pipeline_app
 from caspers_lib.cli.replay import replay_app
+from caspers_lib.cli.stream import stream
 from caspers_lib.errors import CaspersError
 
 __all__ = ["app", "main"]
@@ -43,11 +46,8 @@ app = typer.Typer(
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(replay_app, name="replay")
 app.add_typer(pipeline_app, name="pipeline")
-
-ComplaintRate = Annotated[
-    float | None,
-    typer.Option("--complaint-rate", help="Share of orders that complain (default 0.15)."),
-]
+app.add_typer(agent_app, name="agent")
+app.command()(stream)
 
 
 def main() -> None:

@@ -99,9 +99,12 @@ def _bound_socket(host: str, port: int) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise _bind_error(host, port, error) from error
+    # asyncio does so only for sockets it made; without it an answer in two pieces waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _bind_error(host: str, port: int, error: OSError) -> ConsoleError:
