@@ -82,6 +82,8 @@ def session_config(
                 (
                     "-Duser.timezone=UTC",
                     "-XX:+UseSerialGC",
+                    # Planning makes much that dies young; a small nursery copies it over and over.
+                    "-Xmn768m",
                     "-XX:ReservedCodeCacheSize=256m",
                     *java_options,
                 ),

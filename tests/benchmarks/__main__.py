@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import (
+    agent_work,
     business_work,
     generator_work,
     medallion_work,
+    model_work,
     replay_work,
     spark_source_work,
 )
@@ -20,6 +22,8 @@ _PARTS = {
     "generator": generator_work.rows,
     "spark": spark_source_work.rows,
     "medallion": medallion_work.rows,
+    "agents": agent_work.rows,
+    "model": model_work.rows,
     "business": business_work.rows,
 }
 
