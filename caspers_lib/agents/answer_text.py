@@ -6,6 +6,7 @@ USD. `none` is exactly 0 USD, `full` exactly the order's total, `partial` whatev
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import get_args, overload
@@ -14,9 +15,11 @@ from pydantic import ValidationError
 
 from caspers_lib.agents.answer_objects import found_object, read_number
 from caspers_lib.agents.contracts import (
+    MAX_COMPLAINT_CHARACTERS,
     AnswerKind,
     ComplaintAnswer,
     ComplaintCategory,
+    ComplaintText,
     Decision,
     Priority,
     RefundAnswer,
@@ -26,7 +29,7 @@ from caspers_lib.agents.excerpts import excerpt
 from caspers_lib.agents.triage_policy import CREDIT_STEP
 from caspers_lib.errors import AnswerError
 
-__all__ = ["parsed_answer"]
+__all__ = ["parsed_answer", "parsed_text"]
 
 _CENT = Decimal("0.01")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -107,6 +110,25 @@ def parsed_answer(
         return kind.model_validate({**fields, "source": source})
     except ValidationError as error:
         raise AnswerError(f"The answer breaks its contract: {_rule(error)}") from error
+
+
+def parsed_text(text: str | None) -> ComplaintText:
+    """A customer's complaint as a model wrote it, without quotation marks around it.
+
+    Args:
+        text: what the model wrote.
+
+    Raises:
+        AnswerError: there is no text, it is too long, or it holds control characters.
+    """
+    said = (text or "").strip().strip('"\u201c\u201d').strip()
+    if not 0 < len(said) <= MAX_COMPLAINT_CHARACTERS:
+        raise AnswerError(
+            f"The text has {len(said):,} characters; allowed are 1 to {MAX_COMPLAINT_CHARACTERS:,}"
+        )
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c != "\n" for c in said):
+        raise AnswerError("The text holds control characters; only plain text is allowed")
+    return ComplaintText(complaint_text=said)
 
 
 def _refuse_unknown_keys(found: Mapping[str, object], kind: AnswerKind) -> None:

@@ -22,7 +22,7 @@ from caspers_lib.agents.asking import (
     Question,
     answer_questions,
 )
-from caspers_lib.agents.contracts import AnswerKind, response_format
+from caspers_lib.agents.contracts import AnswerKind, AskedKind, response_format
 from caspers_lib.agents.model_client import ModelClient
 from caspers_lib.agents.model_limits import Spent
 from caspers_lib.agents.model_settings import Message, ModelSettings
@@ -55,7 +55,7 @@ class HttpAsker:
     """
 
     settings: ModelSettings
-    kind: AnswerKind
+    kind: AskedKind
     instructions: str
     cache: str | None = None
     partitions: int = 1

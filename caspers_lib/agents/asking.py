@@ -12,11 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, cast
 
 from caspers_lib.agents.answer_cache import AnswerCache, CachedAnswer, cache_key
-from caspers_lib.agents.answer_text import parsed_answer
-from caspers_lib.agents.contracts import AnswerKind, response_format
+from caspers_lib.agents.answer_text import parsed_answer, parsed_text
+from caspers_lib.agents.contracts import (
+    AnswerKind,
+    AskedKind,
+    ComplaintText,
+    response_format,
+)
 from caspers_lib.agents.excerpts import excerpt, redacted
 from caspers_lib.agents.model_client import ModelClient
 from caspers_lib.agents.model_limits import Spent
@@ -103,7 +108,7 @@ class ClientMaker(Protocol):
 def answer_questions(
     questions: Sequence[Question],
     settings: ModelSettings,
-    kind: AnswerKind,
+    kind: AskedKind,
     *,
     folder: Path | None = None,
     share: float = 1.0,
@@ -144,7 +149,7 @@ async def answer_question(
     client: ModelClient,
     cache: AnswerCache | None,
     question: Question,
-    kind: AnswerKind,
+    kind: AskedKind,
     *,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AnsweredQuestion:
@@ -170,7 +175,7 @@ async def answer_question(
     spent, conversation, broken = Spent(), question.messages, ""
     for _ in ("ask",) if client.settings.is_agent else ("ask", "repair"):
         try:
-            reply = await client.ask(conversation, response_format(kind))
+            reply = await client.ask(conversation, _form(kind))
         except ModelError as error:
             spent += Spent(error.calls, error.input_tokens, error.output_tokens, error.usd)
             after = f" (before that: {broken})" if broken else ""
@@ -196,7 +201,7 @@ async def _answered(
     client: ModelClient,
     cache: AnswerCache | None,
     questions: Sequence[Question],
-    kind: AnswerKind,
+    kind: AskedKind,
 ) -> list[AnsweredQuestion]:
     results: dict[int, AnsweredQuestion] = {}
     waiting = iter(enumerate(questions))
@@ -213,7 +218,7 @@ async def _answered(
 
 
 async def _answered_whatever_happens(
-    client: ModelClient, cache: AnswerCache | None, question: Question, kind: AnswerKind
+    client: ModelClient, cache: AnswerCache | None, question: Question, kind: AskedKind
 ) -> AnsweredQuestion:
     try:
         return await answer_question(client, cache, question, kind)
@@ -225,29 +230,35 @@ async def _answered_whatever_happens(
 
 
 def _response(
-    text: str | None, question: Question, kind: AnswerKind, settings: ModelSettings
+    text: str | None, question: Question, kind: AskedKind, settings: ModelSettings
 ) -> str:
     """The answer that a text holds, as it is stored."""
+    if kind is ComplaintText:
+        return parsed_text(text).model_dump_json()
     return parsed_answer(
         text,
-        kind,
+        cast("AnswerKind", kind),
         order_total=question.order_total,
         order_id=question.order_id,
         keeps_source=settings.is_agent,
     ).model_dump_json()
 
 
+def _form(kind: AskedKind) -> dict[str, object] | None:
+    return None if kind is ComplaintText else response_format(cast("AnswerKind", kind))
+
+
 def _repair(text: str | None, broken: str) -> tuple[Message, Message]:
     """The broken answer, and the request for another one."""
     request = (
-        f"This answer can't be used. {broken}. Answer the question again with one JSON object of"
-        " the form that was asked for, and nothing else."
+        f"This answer can't be used. {broken}. Answer the question again in the form that was asked"
+        " for, and with nothing else."
     )
     shown = (text or "").strip()[:MAX_REPAIRED_CHARS] or "(nothing)"
     return Message("assistant", shown), Message("user", request)
 
 
-def _key(settings: ModelSettings, question: Question, kind: AnswerKind) -> str:
+def _key(settings: ModelSettings, question: Question, kind: AskedKind) -> str:
     return cache_key(
         {
             "base_url": settings.base_url,
@@ -263,7 +274,7 @@ def _key(settings: ModelSettings, question: Question, kind: AnswerKind) -> str:
 
 
 async def _from_cache(
-    cache: AnswerCache, key: str, question: Question, kind: AnswerKind, settings: ModelSettings
+    cache: AnswerCache, key: str, question: Question, kind: AskedKind, settings: ModelSettings
 ) -> str | None:
     """The answer that was paid for before; one that the contract refuses by now is forgotten."""
     found = await asyncio.to_thread(cache.get, key)

@@ -14,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_valida
 
 __all__ = [
     "CATEGORY_WEIGHTS",
+    "MAX_COMPLAINT_CHARACTERS",
     "AnswerKind",
+    "AskedKind",
     "ComplaintAnswer",
     "ComplaintCategory",
+    "ComplaintText",
     "Decision",
     "Priority",
     "RefundAnswer",
@@ -44,6 +47,9 @@ CATEGORY_WEIGHTS: Mapping[str, Decimal] = MappingProxyType(
     }
 )
 """Share of each category among generated complaints; the shares add up to one."""
+
+MAX_COMPLAINT_CHARACTERS = 1_000
+"""A customer's text by a model is not longer."""
 
 _as_number = PlainSerializer(float, return_type=float, when_used="json")
 _Usd = Annotated[Decimal, Field(ge=0, decimal_places=2), _as_number]
@@ -115,8 +121,23 @@ class ComplaintAnswer(_Answer):
         return self
 
 
+class ComplaintText(BaseModel):
+    """What a customer writes, where a model writes it.
+
+    Args:
+        complaint_text: plain text, 1 to `MAX_COMPLAINT_CHARACTERS` characters.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    complaint_text: Annotated[str, Field(min_length=1, max_length=MAX_COMPLAINT_CHARACTERS)]
+
+
 AnswerKind: TypeAlias = type[RefundAnswer] | type[ComplaintAnswer]
 """Which of the two answers is asked for."""
+
+AskedKind: TypeAlias = AnswerKind | type[ComplaintText]
+"""What a model is asked for: an answer, or a text."""
 
 
 def answer_schema(kind: AnswerKind) -> dict[str, object]:

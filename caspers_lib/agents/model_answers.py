@@ -23,7 +23,14 @@ from caspers_lib.errors import SettingsError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["Asker", "ModelAnswers", "insert_new", "utc_now"]
+__all__ = [
+    "Asker",
+    "ModelAnswers",
+    "insert_new",
+    "record_calls",
+    "spent_since_midnight",
+    "utc_now",
+]
 
 Fallback = Literal["rules", "pending"]
 
@@ -184,7 +191,11 @@ class _Batch:
         frame = self.spark.createDataFrame(held, schema=_HELD)
         orders = dict(zip(held["key"].to_pylist(), held["order_id"].to_pylist(), strict=True))
         answers = (
-            self.path.asker.answers(frame, self._spent_since_midnight(asked_at)) if orders else ()
+            self.path.asker.answers(
+                frame, spent_since_midnight(self.spark, self.agent, self.tables, asked_at)
+            )
+            if orders
+            else ()
         )
         rows = [
             (
@@ -198,23 +209,7 @@ class _Batch:
 
     def record(self, asked: DataFrame) -> None:
         """What was asked and what it cost."""
-        rows = asked.where("calls > 0 OR cached").select(
-            F.lit(self.agent).alias("agent"),
-            "key",
-            "order_id",
-            "asked_at",
-            F.lit(self.path.asker.model).alias("model"),
-            F.col("response").isNotNull().alias("answered"),
-            "outcome",
-            "reason",
-            "calls",
-            "input_tokens",
-            "output_tokens",
-            "usd",
-            "seconds",
-            "cached",
-        )
-        insert_new(rows, self.tables.model_calls)
+        record_calls(asked, self.agent, self.path.asker.model, self.tables)
 
     def merge_answers(self, asked: DataFrame, rules: DataFrame) -> None:
         """A model's answers take the place of the rules'; what is put aside is the rules' own."""
@@ -268,19 +263,6 @@ class _Batch:
         by_model = rows.where(_source("agent_response") == "model")
         return by_model.select(F.col(key).alias("key")).join(self.open, "key", "left_semi")
 
-    def _spent_since_midnight(self, now: datetime) -> Spent:
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        since = F.timestamp_seconds(F.lit(int(midnight.timestamp())))
-        rows = self.spark.read.table(self.tables.model_calls.name)
-        spent = rows.where((F.col("agent") == self.agent) & (F.col("asked_at") >= since)).agg(
-            *(
-                F.coalesce(F.sum(c), F.lit(0))
-                for c in ("calls", "input_tokens", "output_tokens", "usd")
-            )
-        )
-        found = spent.first()
-        return Spent() if found is None else Spent(*found)
-
 
 _OPEN = "key STRING, order_id STRING, ts TIMESTAMP, attempts INT"
 _HELD = "key STRING, order_id STRING, at_most DECIMAL(22,2), facts STRING"
@@ -293,6 +275,56 @@ _ASKED = (
 
 def _was_unusable(answer: AnsweredQuestion) -> bool:
     return answer.kind in ("refused", "unreadable", "failed")
+
+
+def record_calls(asked: DataFrame, agent: str, model: str, tables: AgentTables) -> None:
+    """Write down what was asked and what it cost.
+
+    Args:
+        asked: key, order_id, asked_at, response, outcome, reason, calls, input_tokens,
+            output_tokens, usd, seconds, cached.
+        agent: whose questions.
+        model: who was asked.
+        tables: the tables to write.
+    """
+    rows = asked.where("calls > 0 OR cached").select(
+        F.lit(agent).alias("agent"),
+        "key",
+        "order_id",
+        "asked_at",
+        F.lit(model).alias("model"),
+        F.col("response").isNotNull().alias("answered"),
+        "outcome",
+        "reason",
+        "calls",
+        "input_tokens",
+        "output_tokens",
+        "usd",
+        "seconds",
+        "cached",
+    )
+    insert_new(rows, tables.model_calls)
+
+
+def spent_since_midnight(
+    spark: "SparkSession", agent: str, tables: AgentTables, now: datetime
+) -> Spent:
+    """What an agent has spent on the UTC day of `now`, by the record.
+
+    Args:
+        spark: the session.
+        agent: whose calls.
+        tables: the tables to read.
+        now: the wall clock, aware.
+    """
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = F.timestamp_seconds(F.lit(int(midnight.timestamp())))
+    rows = spark.read.table(tables.model_calls.name)
+    spent = rows.where((F.col("agent") == agent) & (F.col("asked_at") >= since)).agg(
+        *(F.coalesce(F.sum(c), F.lit(0)) for c in ("calls", "input_tokens", "output_tokens", "usd"))
+    )
+    found = spent.first()
+    return Spent() if found is None else Spent(*found)
 
 
 def insert_new(rows: DataFrame, table: Table) -> None:

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from caspers_lib.agents.complaint_draws import sample_bound
+from caspers_lib.agents.complaint_writer import ComplaintWriter
 from caspers_lib.agents.complaints import complaining_orders, raw_complaints
 from caspers_lib.agents.facts import delivered_orders, order_facts
 from caspers_lib.agents.model_answers import ModelAnswers, insert_new
@@ -113,6 +114,7 @@ class _ComplaintBatch:
     domain: Domain
     rate: float
     seed: int
+    writer: ComplaintWriter | None
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         named = batch.select("ts", F.col(self.domain.entity_key).alias("order_id"))
@@ -123,6 +125,8 @@ class _ComplaintBatch:
         events, lines = _reach(batch.sparkSession, self.tables, span)
         orders = delivered_orders(_orders(complaining, "order_id"), events, lines, self.domain)
         complaints = raw_complaints(orders, self.seed, self.domain.namespace)
+        if self.writer is not None:
+            complaints = self.writer.rewritten(complaints, orders, self.tables, self.seed)
         insert_new(complaints, self.tables.complaints)
 
 
@@ -195,6 +199,7 @@ def make_complaint_batch_handler(
     seed: int,
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
+    writer: ComplaintWriter | None = None,
 ) -> BatchHandler:
     """A picklable handler of batches of closing events.
 
@@ -203,12 +208,13 @@ def make_complaint_batch_handler(
         seed: another seed draws another sample.
         tables: the tables to read and write.
         domain: names the events and keys.
+        writer: a model that writes the texts; by rules alone if None.
 
     Raises:
         ValueError: the rate is outside 0..1.
     """
     sample_bound(rate)
-    return _ComplaintBatch(tables=tables, domain=domain, rate=rate, seed=seed)
+    return _ComplaintBatch(tables=tables, domain=domain, rate=rate, seed=seed, writer=writer)
 
 
 def make_response_batch_handler(
@@ -267,6 +273,7 @@ def run_complaint_stream(
     *,
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
+    writer: ComplaintWriter | None = None,
 ) -> None:
     """Write complaints about the orders delivered since the last run, and return.
 
@@ -277,12 +284,15 @@ def run_complaint_stream(
         seed: another seed draws another sample.
         tables: the tables to read and write.
         domain: names the events and keys.
+        writer: a model that writes the texts; by rules alone if None.
 
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
         ValueError: the rate is outside 0..1.
     """
-    handler = make_complaint_batch_handler(rate=rate, seed=seed, tables=tables, domain=domain)
+    handler = make_complaint_batch_handler(
+        rate=rate, seed=seed, tables=tables, domain=domain, writer=writer
+    )
     _run("complaints", _closing_events(spark, tables, domain), handler, checkpoint)
 
 

@@ -26,7 +26,7 @@ from caspers_lib.medallion.registration import PipelineSettings
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
-from caspers_lib.runtime.agent_models import agent_model
+from caspers_lib.runtime.agent_models import agent_model, complaint_writer
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
@@ -239,6 +239,7 @@ class LocalBusiness:
             self.root.settings.complaint_rate,
             _COMPLAINT_SEED,
             domain=self.domain,
+            writer=complaint_writer(self.root.settings, cache=self.root.answer_cache("complaints")),
         )
         return "complaints written"
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caspers_lib.agents.answer_text import parsed_answer
@@ -246,6 +246,17 @@ def test_the_text_must_name_the_order_when_nobody_else_does() -> None:
             complaint(missing, None)
 
 
+def test_a_served_agent_says_itself_who_answered() -> None:
+    def kept(source: dict[str, object]) -> RefundAnswer:
+        text = json.dumps(REFUND | source)
+        return parsed_answer(text, RefundAnswer, order_total=TOTAL, keeps_source=True)
+
+    assert [kept({"source": name}).source for name in ("model", "rules")] == ["model", "rules"]
+    for source, shown in (({"source": "error"}, "'error'"), ({"source": 7}, "7"), ({}, "null")):
+        with pytest.raises(AnswerError, match=f"source is {shown}; it must be one of"):
+            kept(source)
+
+
 def test_a_refusal_is_one_short_line_whatever_the_text_holds() -> None:
     for text in ("\x1b[31mred\x1b[0m\r\n" * 900, "\u202eevil\u2028" * 900, "\ud800" * 900):
         message = refusal(text)
@@ -370,11 +381,21 @@ near_misses = st.recursive(
 )
 
 
-@given(noise | near_misses.map(json.dumps) | near_misses.map(repr), st.none() | totals)
-def test_J3_no_text_raises_anything_but_an_answer_error(text: str, total: Decimal | None) -> None:
+@given(
+    noise | near_misses.map(json.dumps) | near_misses.map(repr),
+    st.none() | totals,
+    st.booleans(),
+)
+@example(json.dumps(REFUND), TOTAL, True)
+@example(json.dumps(CREDIT), TOTAL, True)
+def test_J3_no_text_raises_anything_but_an_answer_error(
+    text: str, total: Decimal | None, keeps_source: bool
+) -> None:
     for kind in (RefundAnswer, ComplaintAnswer):
         try:
-            answer = parsed_answer(text, kind, order_total=total, order_id="o-1")
+            answer = parsed_answer(
+                text, kind, order_total=total, order_id="o-1", keeps_source=keeps_source
+            )
         except AnswerError as error:
             assert str(error).isprintable()
         else:

@@ -1,6 +1,7 @@
 """Both ways to ask a model about a batch, in a real stream and in SQL."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from caspers_lib.agents.answer_text import parsed_text
 from caspers_lib.agents.askers import AiQueryAsker, HttpAsker
 from caspers_lib.agents.asking import Question, answer_questions
-from caspers_lib.agents.contracts import RefundAnswer
+from caspers_lib.agents.complaint_writer import ComplaintWriter
+from caspers_lib.agents.contracts import ComplaintText, RefundAnswer
 from caspers_lib.agents.instructions import refund_instructions
 from caspers_lib.agents.model_answers import ModelAnswers
 from caspers_lib.agents.model_limits import Spent
 from caspers_lib.agents.model_settings import Limits, Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
-from caspers_lib.agents.streams import run_refund_stream
-from caspers_lib.errors import CaspersError, SettingsError
+from caspers_lib.agents.streams import run_complaint_stream, run_refund_stream
+from caspers_lib.errors import AnswerError, CaspersError, SettingsError
 from tests.agents.model_server import INJECTED, KEY, ModelServer, said
 from tests.agents.test_model_answers import HOSTILE, KNOWN, UNKNOWN
 from tests.agents.test_streams import Order
@@ -96,6 +99,39 @@ def test_a_days_budget_holds_over_batches(filled: Any, tmp_path: Path) -> None:
     found = list(sources(filled, tables).values())
     assert found.count("model") == len(server.requests) > 0
     assert found.count("rules") == len(KNOWN) - len(server.requests)
+
+
+@pytest.mark.spark
+def test_J6_a_model_writes_the_texts_and_draws_nothing(filled: Any, tmp_path: Path) -> None:
+    def run(name: str, writer: ComplaintWriter | None) -> dict[str, tuple[str, str, str]]:
+        tables = filled.fresh_outputs(name)
+        checkpoint = str(tmp_path / name)
+        run_complaint_stream(filled.spark, checkpoint, 1.0, 3, tables=tables, writer=writer)
+        rows = filled.rows(tables.complaints.name)
+        return {r[0]: (r[3], r[4], r[5]) for r in rows}
+
+    by_rules = run("ruled", None)
+    text = "It took \u4e45 & <b>cold</b>"
+    with ModelServer([*[said("\x00")] * 2], then=said(f'"{text}"')).running() as server:
+        ask = replace(asker(server.url, tmp_path / "a"), kind=ComplaintText)
+        ask = replace(ask, settings=replace(ask.settings, concurrency=2), partitions=1)
+        written = run("written", ComplaintWriter(asker=ask, texts_per_batch=5))
+        asked = [json.loads(r.said[1]["content"]) for r in server.requests]
+    assert {key: row[0] for key, row in written.items()} == {k: r[0] for k, r in by_rules.items()}
+    by_model = {key for key, row in written.items() if row[2] == "m"}
+    assert 3 <= len(by_model) <= 5, "as many as may be asked, without those that broke the form"
+    assert {written[key][1] for key in by_model} == {text}
+    assert all(written[key] == by_rules[key] for key in set(written) - by_model)
+    assert all(set(a["dishes"]) <= {"Noodle Bowl"} for a in asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("", "0 characters"), (None, "0 characters"), ("x" * 1_001, "1,001"), ("a\x00b", "control")],
+)
+def test_a_text_that_is_none_is_refused(text: str | None, wrong: str) -> None:
+    with pytest.raises(AnswerError, match=wrong):
+        parsed_text(text)
 
 
 # The stand-in takes what the platform's function takes, by name, and nothing else.

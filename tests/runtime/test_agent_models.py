@@ -4,7 +4,7 @@ import pytest
 
 from caspers_lib.agents.askers import HttpAsker
 from caspers_lib.errors import SettingsError
-from caspers_lib.runtime.agent_models import MODEL_KEY, agent_model
+from caspers_lib.runtime.agent_models import MODEL_KEY, agent_model, complaint_writer
 from caspers_lib.runtime.settings import load_settings
 
 
@@ -47,3 +47,12 @@ def test_a_served_agent_comes_first_and_is_told_the_facts_alone() -> None:
 def test_a_bad_address_is_refused() -> None:
     with pytest.raises(SettingsError, match="base_url"):
         asker({"CASPERS_MODEL_BASE_URL": "ftp://x"})
+
+
+def test_texts_are_written_by_the_endpoint_or_the_rules() -> None:
+    settings = load_settings(environment={"CASPERS_MODEL_BASE_URL": "http://h/v1"})
+    writer = complaint_writer(settings, cache=Path("c"), environment={})
+    assert writer is not None
+    assert writer.asker.model == settings.llm_model
+    plain = load_settings(environment={"CASPERS_COMPLAINT_AGENT_URL": "http://a"})
+    assert complaint_writer(plain, cache=Path("c"), environment={}) is None
