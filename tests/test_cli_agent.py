@@ -15,10 +15,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from caspers_lib.agents.agent_logic import ComplaintAgent, RefundAgent
+from caspers_lib.agents.serving.agent_logic import ComplaintAgent, RefundAgent
 from caspers_lib.cli import app
 from tests.agents.model_server import HANG, KEY, ModelServer
-from tests.agents.test_agent_logic import COMPLAINT, FACTS, said
+from tests.agents.serving.test_agent_logic import COMPLAINT, FACTS, said
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from caspers_lib.cli import main; main()"]
 # mlflow takes these for a test run or a CI, where it reports nothing anyway.

@@ -11,11 +11,11 @@ import pytest
 import caspers_lib
 
 HEAVY = (
-    "pyspark", "delta", "duckdb", "mlflow", "pandas", "openai", "psycopg", "fastapi", "databricks",
+    "pyspark", "delta", "duckdb", "mlflow", "pandas", "httpx", "psycopg", "fastapi", "databricks",
 )  # fmt: skip
 LIGHT = ("caspers_lib", "caspers_lib.replay.window", "caspers_lib.errors")
 PACKAGES = [
-    module.name for module in pkgutil.iter_modules(caspers_lib.__path__, "caspers_lib.")
+    module.name for module in pkgutil.walk_packages(caspers_lib.__path__, "caspers_lib.")
     if module.ispkg
 ]  # fmt: skip
 MODULES = [

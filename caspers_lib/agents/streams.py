@@ -15,11 +15,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from caspers_lib.agents.complaint_draws import sample_bound
-from caspers_lib.agents.complaint_writer import ComplaintWriter
 from caspers_lib.agents.complaints import complaining_orders, raw_complaints
 from caspers_lib.agents.facts import delivered_orders, order_facts
-from caspers_lib.agents.model_answers import ModelAnswers, insert_new
-from caspers_lib.agents.prompts import complaint_questions, refund_questions
+from caspers_lib.agents.model.answers import ModelAnswers, insert_new
+from caspers_lib.agents.model.complaint_writer import ComplaintWriter
+from caspers_lib.agents.model.prompts import complaint_questions, refund_questions
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.refund_rules import refund_answers
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables

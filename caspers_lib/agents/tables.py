@@ -56,6 +56,7 @@ RAW_COMPLAINTS = Table(
         Column("generated_by", "STRING", comment="rules or a model"),
     ),
     key=("complaint_id",),
+    change_feed=True,
 )
 
 COMPLAINT_RESPONSES = Table(

@@ -11,7 +11,7 @@ signature. An argument stands in its body under its function's name, so no colum
 
 from typing import TYPE_CHECKING
 
-from caspers_lib.agents.excerpts import excerpt
+from caspers_lib.agents.model.excerpts import excerpt
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.agents.tool_definitions import (
     LOCATION_VIEW,

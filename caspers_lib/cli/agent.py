@@ -11,8 +11,8 @@ from caspers_lib.cli.agent_evaluate import evaluate
 from caspers_lib.errors import SettingsError
 
 if TYPE_CHECKING:
-    from caspers_lib.agents.agent_logic import AgentKind
-    from caspers_lib.agents.model_settings import ModelSettings
+    from caspers_lib.agents.model.settings import ModelSettings
+    from caspers_lib.agents.serving.agent_logic import AgentKind
 
 __all__ = ["agent_app"]
 
@@ -59,9 +59,9 @@ def serve(
 
 
 def _serve(agent: "AgentKind", host: str, port: int, settings: "ModelSettings | None") -> None:
-    from caspers_lib.agents.agent_logic import agent_logic
-    from caspers_lib.agents.model_thread import ModelThread
-    from caspers_lib.agents.serving import agent_app as agent_web_app
+    from caspers_lib.agents.model.thread import ModelThread
+    from caspers_lib.agents.serving.agent_logic import agent_logic
+    from caspers_lib.agents.serving.app import agent_app as agent_web_app
     from caspers_lib.console.serve import ConsoleServer
 
     # Who stops the process by a signal stops it in the same way as Ctrl-C.

@@ -17,36 +17,39 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import Progress
 
-from caspers_lib.agents.asking import ClientMaker, Question, answer_questions
-from caspers_lib.agents.case_answers import (
+from caspers_lib.agents.complaint_draws import complaint_id
+from caspers_lib.agents.contracts import AnswerKind, ComplaintAnswer, RefundAnswer
+from caspers_lib.agents.evaluation.case_answers import (
     CaseAnswer,
     model_case_answers,
     rule_complaint_answers,
     rule_refund_answers,
 )
-from caspers_lib.agents.complaint_draws import complaint_id
-from caspers_lib.agents.contracts import AnswerKind, ComplaintAnswer, RefundAnswer
-from caspers_lib.agents.evaluation import (
-    Agent,
-    EvaluationReport,
-    evaluate_complaints,
-    evaluate_refunds,
-)
-from caspers_lib.agents.golden_complaints import (
+from caspers_lib.agents.evaluation.golden_complaints import (
     GoldenComplaint,
     golden_complaints,
     written_complaint,
 )
-from caspers_lib.agents.golden_questions import complaint_case_questions, refund_case_questions
-from caspers_lib.agents.golden_set import Verdict, delivered_order_ids, golden_orders
-from caspers_lib.agents.labels import (
+from caspers_lib.agents.evaluation.golden_questions import (
+    complaint_case_questions,
+    refund_case_questions,
+)
+from caspers_lib.agents.evaluation.golden_set import Verdict, delivered_order_ids, golden_orders
+from caspers_lib.agents.evaluation.labels import (
     read_complaint_labels,
     read_refund_labels,
     with_complaint_labels,
     with_refund_labels,
 )
-from caspers_lib.agents.model_client import ModelClient, ModelReply
-from caspers_lib.agents.model_settings import Message, ModelSettings
+from caspers_lib.agents.evaluation.report import (
+    Agent,
+    EvaluationReport,
+    evaluate_complaints,
+    evaluate_refunds,
+)
+from caspers_lib.agents.model.asking import ClientMaker, Question, answer_questions
+from caspers_lib.agents.model.client import ModelClient, ModelReply
+from caspers_lib.agents.model.settings import Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.triage_policy import TriagePolicy
 from caspers_lib.domain import GHOST_KITCHEN
@@ -84,7 +87,7 @@ class EvaluationRequest:
         orders: so many orders of the dataset at most, drawn by a seed.
         dataset: an events file; None is the generated one under ROOT.
         model: the model that answers; the rules if None.
-        labels: a file of people's decisions, see `caspers_lib.agents.labels`.
+        labels: a file of people's decisions, see `caspers_lib.agents.evaluation.labels`.
         worst: so many of the worst cases at most.
     """
 
@@ -187,7 +190,7 @@ def evaluate_agent(root: LocalRoot, request: EvaluationRequest, bar: Progress) -
         DatasetError: the dataset or the labels can't be used, or no order was delivered.
         RootLockedError: the dataset has to be made, and another process owns ROOT.
         ModelUnavailableError: not one question reached the model.
-        SettingsError: openai or httpx is not installed.
+        SettingsError: httpx is not installed.
     """
     evaluated = _refunds if request.agent == "refund" else _complaints
     return evaluated(root, request, bar)

@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from caspers_lib.agents.evaluation import NO_ANSWER, EvaluationReport, WorstCase
-from caspers_lib.agents.excerpts import excerpt
-from caspers_lib.agents.golden_set import Verdict
+from caspers_lib.agents.evaluation.golden_set import Verdict
+from caspers_lib.agents.evaluation.report import NO_ANSWER, EvaluationReport, WorstCase
+from caspers_lib.agents.model.excerpts import excerpt
 
 __all__ = ["evaluation_view"]
 

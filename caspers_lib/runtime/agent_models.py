@@ -11,13 +11,13 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from caspers_lib.agents.askers import HttpAsker
-from caspers_lib.agents.complaint_prompt import WRITER_INSTRUCTIONS
-from caspers_lib.agents.complaint_writer import ComplaintWriter
 from caspers_lib.agents.contracts import ComplaintAnswer, ComplaintText, RefundAnswer
-from caspers_lib.agents.instructions import complaint_instructions, refund_instructions
-from caspers_lib.agents.model_answers import ModelAnswers
-from caspers_lib.agents.model_settings import Limits, ModelSettings
+from caspers_lib.agents.model.answers import ModelAnswers
+from caspers_lib.agents.model.askers import HttpAsker
+from caspers_lib.agents.model.complaint_prompt import WRITER_INSTRUCTIONS
+from caspers_lib.agents.model.complaint_writer import ComplaintWriter
+from caspers_lib.agents.model.instructions import complaint_instructions, refund_instructions
+from caspers_lib.agents.model.settings import Limits, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.triage_policy import TriagePolicy
 from caspers_lib.runtime.settings import Settings

@@ -10,7 +10,7 @@
 
 from pyspark.sql import SparkSession
 
-from caspers_lib.agents.model_answers import ModelAnswers
+from caspers_lib.agents.model.answers import ModelAnswers
 from caspers_lib.agents.streams import run_complaint_stream, run_refund_stream, run_response_stream
 from caspers_lib.agents.tables import AGENT_TABLES, ensure_tables
 from caspers_lib.runtime.settings import load_settings

@@ -12,10 +12,10 @@ import json
 
 from pyspark.sql import SparkSession
 
-from caspers_lib.agents.agent_logic import agent_logic
-from caspers_lib.agents.model_settings import ModelSettings
-from caspers_lib.agents.model_thread import ModelThread
-from caspers_lib.agents.order_lookup import SparkLookup
+from caspers_lib.agents.model.settings import ModelSettings
+from caspers_lib.agents.model.thread import ModelThread
+from caspers_lib.agents.serving.agent_logic import agent_logic
+from caspers_lib.agents.serving.order_lookup import SparkLookup
 from caspers_lib.agents.tables import AGENT_TABLES
 from caspers_lib.agents.tools import call_tool, create_tools
 from caspers_lib.domain import GHOST_KITCHEN

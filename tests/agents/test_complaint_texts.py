@@ -163,5 +163,7 @@ def test_J6_the_same_order_complains_in_the_same_words_on_every_run() -> None:
 
 
 def test_texts_and_prompts_load_no_spark() -> None:
-    check = "import caspers_lib.agents.complaint_prompt, sys; sys.exit('pyspark' in sys.modules)"
+    check = (
+        "import caspers_lib.agents.model.complaint_prompt, sys; sys.exit('pyspark' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from caspers_lib.agents.agent_logic import RefundAgent
-from caspers_lib.agents.askers import HttpAsker
 from caspers_lib.agents.contracts import RefundAnswer
-from caspers_lib.agents.model_answers import ModelAnswers
-from caspers_lib.agents.model_settings import ModelSettings
+from caspers_lib.agents.model.answers import ModelAnswers
+from caspers_lib.agents.model.askers import HttpAsker
+from caspers_lib.agents.model.settings import ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.refund_rules import refund_answers
-from caspers_lib.agents.serving import agent_app
+from caspers_lib.agents.serving.agent_logic import RefundAgent
+from caspers_lib.agents.serving.app import agent_app
 from caspers_lib.agents.streams import run_refund_stream
 from caspers_lib.agents.tables import ensure_tables
 from caspers_lib.console.serve import ConsoleServer
 from tests.agents.model_server import ModelServer
-from tests.agents.test_order_lookup import HOSTILE, Shop, parsed, small_shop
+from tests.agents.serving.test_order_lookup import HOSTILE, Shop, parsed, small_shop
 
 pytestmark = pytest.mark.spark
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from caspers_lib.agents.asking import Question, answer_questions
 from caspers_lib.agents.contracts import RefundAnswer
-from caspers_lib.agents.model_settings import Message, ModelSettings
+from caspers_lib.agents.model.asking import Question, answer_questions
+from caspers_lib.agents.model.settings import Message, ModelSettings
 from tests.agents.model_server import KEY
 from tests.benchmarks.measure import in_fresh_process, reported
 

@@ -114,7 +114,7 @@ def _answers(events: Any, lines: Any) -> dict[str, Any]:
 
     from caspers_lib.agents.complaints import complaining_orders, raw_complaints
     from caspers_lib.agents.facts import delivered_orders, order_facts
-    from caspers_lib.agents.prompts import complaint_questions, refund_questions
+    from caspers_lib.agents.model.prompts import complaint_questions, refund_questions
     from caspers_lib.agents.refund_policy import RefundPolicy
     from caspers_lib.agents.refund_rules import refund_answers
     from caspers_lib.agents.triage import complaint_responses

@@ -10,8 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from caspers_lib.agents.complaint_draws import complaint_id
-from caspers_lib.agents.evaluation import EvaluationReport, WorstCase, evaluate_refunds
-from caspers_lib.agents.golden_set import Verdict, golden_orders
+from caspers_lib.agents.evaluation.golden_set import Verdict, golden_orders
+from caspers_lib.agents.evaluation.report import EvaluationReport, WorstCase, evaluate_refunds
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.cli.agent_evaluate import evaluate
 from caspers_lib.domain import GHOST_KITCHEN

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from caspers_lib.agents.askers import HttpAsker
+from caspers_lib.agents.model.askers import HttpAsker
 from caspers_lib.errors import SettingsError
 from caspers_lib.runtime.agent_models import MODEL_KEY, agent_model, complaint_writer
 from caspers_lib.runtime.settings import load_settings

@@ -1,5 +1,0 @@
-"""The refund agent as a model from code: mlflow runs this file, and nobody else needs it."""
-
-from caspers_lib.agents.served import set_served_model
-
-set_served_model("refund")
