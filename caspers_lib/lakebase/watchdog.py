@@ -25,6 +25,7 @@ __all__ = [
     "read_record",
     "remove_area",
     "stop_if_unused",
+    "stop_server",
     "take_lock",
 ]
 
@@ -177,7 +178,7 @@ def stop_if_unused(data: Path, users: Path, *, patience: float) -> bool:
         if not take_lock(lock, fcntl.LOCK_EX, patience):
             return False
         deadline = time.monotonic() + patience
-        while not _stop(data) and time.monotonic() < deadline:
+        while not stop_server(data) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return True
     finally:
@@ -196,8 +197,18 @@ def remove_area(run: Path | None, data: Path) -> None:
     shutil.rmtree(run.parent, ignore_errors=True)
 
 
-def _stop(data: Path) -> bool:
-    """Stop the server if one runs; whether one did."""
+def stop_server(data: Path) -> bool:
+    """Stop the server of a data folder, whoever uses it.
+
+    Args:
+        data: the server's data folder.
+
+    Returns:
+        Whether one ran.
+
+    Raises:
+        TimeoutError: the server does not stop.
+    """
     record = read_record(data)
     if record is None or not is_server(data, record):
         return False

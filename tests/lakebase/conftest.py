@@ -1,4 +1,8 @@
-"""One PostgreSQL server for the session, with a database that is empty for each test."""
+"""Two PostgreSQL servers for the session, with a database that is empty for each test.
+
+A test that takes `database` (or `emptied`) runs on the embedded server and on a stock one; a test
+that needs Spark takes its time and runs on the embedded one only.
+"""
 
 import shutil
 import tempfile
@@ -10,8 +14,16 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from caspers_lib.lakebase import REFUNDS
 from caspers_lib.lakebase.server import EmbeddedPostgres
-from caspers_lib.lakebase.sync_spec import REFUNDS
+from tests.lakebase.stock_postgres import StockPostgres
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "emptied" in metafunc.fixturenames:
+        spark = metafunc.definition.get_closest_marker("spark")
+        kinds = ["embedded"] if spark else ["embedded", "stock"]
+        metafunc.parametrize("emptied", kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +42,22 @@ def server(short_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def emptied(server: EmbeddedPostgres) -> Callable[[], str]:
+def stock(short_folder: Path) -> Iterator[StockPostgres]:
+    """A server of the system's packages."""
+    server = StockPostgres(short_folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def emptied(request: pytest.FixtureRequest) -> Callable[[], str]:
     """Empties the tests' database and gives its connection URI."""
-    server.ensure_database("test")
-    dsn = server.dsn("test")
+    if request.param == "stock":
+        dsn = request.getfixturevalue("stock").dsn("test")
+    else:
+        server = request.getfixturevalue("server")
+        server.ensure_database("test")
+        dsn = server.dsn("test")
 
     def empty() -> str:
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -74,6 +98,9 @@ def refund_changes() -> Callable[..., pa.Table]:
                     pa.string(),
                 ),
                 "_commit_version": pa.array([version for _, version, _ in changes], pa.int64()),
+                "_commit_timestamp": pa.array(
+                    [version for _, version, _ in changes], pa.timestamp("us", "UTC")
+                ),
             }
         )
 

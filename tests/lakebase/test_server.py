@@ -283,10 +283,21 @@ def test_the_systems_programs_are_used_without_the_wheel_and_said_so(tmp_path: P
     assert found.origin == f"the system's PostgreSQL in {tmp_path}"
 
 
+def test_the_newest_version_that_is_installed_is_found_off_the_path(tmp_path: Path) -> None:
+    for version in ("9", "15", "17", "extra"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        for program in ("initdb", "pg_ctl") if version != "17" else ("initdb",):
+            (tmp_path / version / "bin" / program).touch()
+    found = find_binaries(packaged=lambda: None, which=lambda _: None, installed=tmp_path)
+    assert found.folder == tmp_path / "15" / "bin"
+
+
 def test_no_programs_at_all_is_an_error_that_says_what_to_install(tmp_path: Path) -> None:
     server = EmbeddedPostgres(
         tmp_path / "data",
-        binaries=lambda: find_binaries(packaged=lambda: None, which=lambda _: None),
+        binaries=lambda: find_binaries(
+            packaged=lambda: None, which=lambda _: None, installed=tmp_path
+        ),
     )
     with pytest.raises(PostgresError, match="not found") as caught:
         server.start()
