@@ -32,6 +32,7 @@ from caspers_lib.cli.options import (
 from caspers_lib.cli.pipeline import pipeline_app
 from caspers_lib.cli.replay import replay_app
 from caspers_lib.cli.stream import stream
+from caspers_lib.cli.sync import sync
 from caspers_lib.errors import CaspersError
 
 __all__ = ["app", "main"]
@@ -48,6 +49,7 @@ app.add_typer(replay_app, name="replay")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(agent_app, name="agent")
 app.command()(stream)
+app.command()(sync)
 
 
 def main() -> None:

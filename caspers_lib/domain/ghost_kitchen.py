@@ -134,6 +134,7 @@ _GOLD = (
             ),
         ),
         day="order_day",
+        change_feed=True,
     ),
     AggregateTable(
         "gold_item_sales_day",

@@ -177,6 +177,7 @@ class AggregateTable:
         day: the table's own column of type DATE that holds the source's day; the table is
             partitioned by it. Empty where there is none: then `hour` is set.
         hour: the table's own column of type TIMESTAMP, the start of an hour of that day.
+        change_feed: whether Delta's change data feed is on, so that others can follow the table.
     """
 
     name: str
@@ -186,6 +187,7 @@ class AggregateTable:
     source: Literal["line_items", "lifecycle"] = "line_items"
     day: str = ""
     hour: str = ""
+    change_feed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ def aggregate_table(table: AggregateTable) -> Table:
         tuple(Column(c.name, c.type, comment=c.comment) for c in (*table.keys, *table.measures)),
         key=tuple(c.name for c in table.keys),
         partition_by=(table.day,) if table.day else (),
+        change_feed=table.change_feed,
     )
 
 

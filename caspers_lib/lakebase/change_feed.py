@@ -1,116 +1,368 @@
-"""The Delta change feed of a source, read as a stream and applied to its target, exactly once."""
+"""A Delta table brought to PostgreSQL: loaded once as it is, then by its change data feed.
+
+Contract: DESIGN section 8. The position in PostgreSQL rules: it is written in the transaction of
+the rows, and a run goes on from there, whatever became of the stream's checkpoint.
+"""
 
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.connection import connect, first_line
-from caspers_lib.lakebase.staging import CHANGE_TYPE, COMMIT_VERSION
+from caspers_lib.lakebase.connection import Database, connect, execute, first_line
+from caspers_lib.lakebase.partition_writer import copy_partitions
+from caspers_lib.lakebase.staging import (
+    CHANGE_TYPE,
+    COMMIT_TIME,
+    COMMIT_VERSION,
+    staging_table,
+)
+from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.lakebase.target import SyncResult, prepare_target, read_position
-from caspers_lib.lakebase.upsert import apply_changes
+from caspers_lib.lakebase.target import Position, SyncResult, prepare_target, read_position
+from caspers_lib.lakebase.upsert import Snapshot, apply_changes, apply_staged
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["make_change_feed_handler", "sync_once"]
+__all__ = [
+    "SMALL_ROWS",
+    "SourceState",
+    "SyncRun",
+    "make_change_feed_handler",
+    "read_source",
+    "snapshot_rows",
+    "source_plan",
+    "start_stream",
+    "sync_once",
+]
+
+SMALL_ROWS = 10_000
+"""Batches of up to this many rows go through the driver; larger ones from the partitions."""
 
 _FEED_PROPERTY = "delta.enableChangeDataFeed"
-_OWN_ERROR = re.compile(r"^caspers_lib\.errors\.\w+: (.+)$", re.MULTILINE)
+_OWN_ERROR = re.compile(r"^caspers_lib\.[\w.]+Error: (.+)$", re.MULTILINE)
+_AHEAD = "CheckpointAheadError"
+# What Delta says when commits, or the files they name, are no longer there.
+_GAP = re.compile(
+    r"DELTA_VERSION_NOT_FOUND|DELTA_LOG_FILE_NOT_FOUND|DELTA_MISSING_CHANGE_DATA|"
+    r"DELTA_CHANGE_DATA_FILE_NOT_FOUND|DELTA_STREAMING_CANNOT_CONTINUE_PROCESSING_POST_SCHEMA|"
+    r"failOnDataLoss|FAILED_READ_FILE\.FILE_NOT_EXIST|FileNotFoundException"
+)
 
 
-def make_change_feed_handler(spec: SyncSpec, dsn: str) -> Callable[["DataFrame", int], None]:
-    """A `foreachBatch` function that applies a batch of the change feed to the target.
-
-    It can be pickled and opens its own connection, since it runs in another process.
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """A Delta table as it is now.
 
     Args:
-        spec: the plan.
-        dsn: the target's database, prepared by `prepare_target`.
-
-    Returns:
-        A function of the batch (the source's columns and the change feed's) and its number.
+        id: Delta's id, which a table of the same name made later does not share.
+        version: its newest version.
+        committed_at: when that was committed.
+        columns: its columns, name to Spark type.
+        has_feed: whether its change data feed is on.
     """
-    return functools.partial(_apply_batch, spec=spec, dsn=dsn)
+
+    id: str
+    version: int
+    committed_at: datetime
+    columns: dict[str, str]
+    has_feed: bool
 
 
-def sync_once(spark: "SparkSession", spec: SyncSpec, dsn: str, checkpoint: str) -> SyncResult:
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """What a run did.
+
+    Args:
+        result: rows, by outcome.
+        position: how far the target is.
+        loaded: why the table was loaded whole; None where changes were enough.
+    """
+
+    result: SyncResult
+    position: Position
+    loaded: str | None = None
+
+
+def read_source(spark: "SparkSession", spec: SyncSpec) -> SourceState:
+    """The source as it is now.
+
+    Args:
+        spark: a session that knows the table.
+        spec: the synced table.
+
+    Raises:
+        SyncError: it does not exist, or has no change feed where the mode needs one.
+    """
+    name = quote_name(*spec.source.split("."))
+    try:
+        detail: Any = spark.sql(f"DESCRIBE DETAIL {name}").select("id", "properties").collect()[0]
+        newest: Any = spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").collect()[0]
+        schema = spark.table(name).schema
+    except PySparkException as error:
+        raise SyncError(
+            f"The source {spec.source} of {spec.name} can't be read: {first_line(error)}",
+            hint="Does the table exist already? The stage that fills it must run first.",
+        ) from error
+    has_feed = detail.properties.get(_FEED_PROPERTY) == "true"
+    if not has_feed and spec.mode != "snapshot":
+        raise SyncError(
+            f"The source {spec.source} of {spec.name} has no change feed.",
+            hint=f"ALTER TABLE {name} SET TBLPROPERTIES ({_FEED_PROPERTY} = true), or sync it in "
+            "the mode snapshot.",
+        )
+    columns = {field.name: field.dataType.simpleString() for field in schema.fields}
+    return SourceState(str(detail.id), int(newest.version), newest.timestamp, columns, has_feed)
+
+
+def source_plan(spark: "SparkSession", spec: SyncSpec) -> SyncPlan:
+    """The plan of a synced table, from its source as it is now.
+
+    Args:
+        spark: a session that knows the table.
+        spec: the synced table.
+
+    Raises:
+        SyncError: as `read_source` and `plan_sync`.
+    """
+    return plan_sync(spec, read_source(spark, spec).columns)
+
+
+def sync_once(
+    spark: "SparkSession",
+    spec: SyncSpec,
+    database: Database,
+    checkpoint: str,
+    *,
+    reload: bool = False,
+) -> SyncRun:
     """Bring the target up to the source's present state, then return.
 
-    The position in PostgreSQL rules, not the checkpoint: it is written in the transaction of the
-    rows. A checkpoint that was deleted costs time only; one that belongs to another target or to
-    an earlier table of the same name is not used, as its folder carries the target's generation.
+    The first time, and where changes won't do (another source of the same name, a target that was
+    dropped, commits whose changes have been vacuumed), the table is loaded whole, in one
+    transaction that writes only what differs.
 
     Args:
         spark: a session that knows the source table.
-        spec: the plan.
-        dsn: the target's database.
-        checkpoint: folder for the stream's checkpoints.
+        spec: the synced table.
+        database: the target's database.
+        checkpoint: folder for the stream's checkpoints; it may be deleted at any time.
+        reload: load it whole in any case.
 
     Returns:
         What was done.
 
     Raises:
         PostgresError: the server can't be reached.
-        SyncError: the source does not exist or has no change feed, or a batch can't be applied.
+        SyncError: source or target can't be used, or a batch can't be applied.
     """
-    before = prepare_target(dsn, spec, _source_id(spark, spec))
-    _run_stream(spark, spec, dsn, f"{checkpoint}/{before.generation}")
-    with connect(dsn) as connection:
+    source = read_source(spark, spec)
+    plan = plan_sync(spec, source.columns)
+    before = prepare_target(database, plan)
+    loaded = "as asked" if reload else _reason_to_load(spec, source, before)
+    if loaded is not None:
+        _load(spark, plan, source, database)
+    elif spec.mode != "snapshot" and before.commit_version < source.version:
+        loaded = _follow(spark, plan, source, database, checkpoint, before)
+    with connect(database) as connection:
         after = read_position(connection, spec)
-    return SyncResult() if after is None else after.totals - before.totals
+    assert after is not None  # noqa: S101 - `prepare_target` made it
+    return SyncRun(after.totals - before.totals, after, loaded)
 
 
-def _apply_batch(batch: "DataFrame", batch_id: int, *, spec: SyncSpec, dsn: str) -> None:
-    columns = [quote_name(name) for name in spec.column_names]
-    changes = batch.where(f"{CHANGE_TYPE} <> 'update_preimage'").select(
-        *columns, CHANGE_TYPE, COMMIT_VERSION
+def make_change_feed_handler(
+    plan: SyncPlan, database: Database
+) -> "Callable[[DataFrame, int], None]":
+    """A `foreachBatch` function that applies a batch of the change feed to the target.
+
+    It can be pickled and opens its own connection, since it runs in another process.
+
+    Args:
+        plan: the plan.
+        database: the target's database, prepared by `prepare_target`.
+
+    Returns:
+        A function of the batch (the source's columns and the change feed's) and its number.
+    """
+    return functools.partial(_apply_batch, plan=plan, database=database)
+
+
+def start_stream(
+    spark: "SparkSession",
+    plan: SyncPlan,
+    database: Database,
+    checkpoint: str,
+    position: Position,
+    *,
+    newest: int,
+    trigger_seconds: float | None = None,
+) -> "StreamingQuery":
+    """Start the stream that follows the change feed from the position on.
+
+    Args:
+        spark: a session that knows the source table.
+        plan: the plan.
+        database: the target's database, prepared by `prepare_target`.
+        checkpoint: folder for the stream's checkpoints.
+        position: where the target is.
+        newest: the source's newest version.
+        trigger_seconds: wall-clock seconds between batches; None ends when it has caught up.
+    """
+    # Delta refuses a version that isn't there yet; the handler skips one that is applied already.
+    start = min(position.commit_version + 1, newest)
+    changes = spark.readStream.option("readChangeFeed", "true").option("startingVersion", start)
+    writer = (
+        changes.table(plan.spec.source)
+        .writeStream.foreachBatch(make_change_feed_handler(plan, database))
+        .option("checkpointLocation", f"{checkpoint}/{position.generation}")
     )
-    apply_changes(dsn, spec, changes.toArrow(), batch_id=batch_id)
+    if trigger_seconds is None:
+        return writer.trigger(availableNow=True).start()
+    return writer.trigger(processingTime=f"{trigger_seconds} seconds").start()
 
 
-def _source_id(spark: "SparkSession", spec: SyncSpec) -> str:
-    """The Delta table's id, which a table of the same name made later does not share."""
-    name = quote_name(*spec.source.split("."))
+def _reason_to_load(spec: SyncSpec, source: SourceState, position: Position) -> str | None:
+    if position.source_id == "":
+        return "first load"
+    if position.source_id != source.id or position.commit_version > source.version:
+        return "the source is another table than before"
+    if spec.mode == "snapshot" and position.commit_version < source.version:
+        return "snapshot"
+    return None
+
+
+def _follow(
+    spark: "SparkSession",
+    plan: SyncPlan,
+    source: SourceState,
+    database: Database,
+    checkpoint: str,
+    position: Position,
+) -> str | None:
+    """Apply what the change feed has; why the table was loaded whole instead, if it was."""
     try:
-        detail: Any = spark.sql(f"DESCRIBE DETAIL {name}").select("id", "properties").collect()[0]
-    except PySparkException as error:
-        raise SyncError(
-            f"The source {spec.source} of {spec.name} can't be read: {first_line(error)}",
-            hint="Does the table exist already? The stage that fills it must run first.",
-        ) from error
-    if detail.properties.get(_FEED_PROPERTY) != "true":
-        raise SyncError(
-            f"The source {spec.source} of {spec.name} has no change feed.",
-            hint=f"Create it with TBLPROPERTIES ({_FEED_PROPERTY} = true).",
-        )
-    return str(detail.id)
-
-
-def _run_stream(spark: "SparkSession", spec: SyncSpec, dsn: str, checkpoint: str) -> None:
-    try:
-        query = (
-            spark.readStream.option("readChangeFeed", "true")
-            .option("startingVersion", 0)
-            .table(spec.source)
-            .writeStream.foreachBatch(make_change_feed_handler(spec, dsn))
-            .option("checkpointLocation", checkpoint)
-            .trigger(availableNow=True)
-            .start()
-        )
+        query = start_stream(spark, plan, database, checkpoint, position, newest=source.version)
         try:
             query.awaitTermination()
         finally:
             query.stop()
     except PySparkException as error:
-        # Of an error in the handler's process only the text comes back.
-        own = _OWN_ERROR.search(str(error))
-        raise SyncError(
-            own.group(1) if own else f"The sync of {spec.name} failed: {first_line(error)}",
-            hint="Nothing of the failed batch was written; it is applied on the next run.",
-        ) from error
+        if _AHEAD in str(error):
+            anew = _new_generation(database, plan.spec)
+            return _follow(spark, plan, source, database, checkpoint, anew)
+        if _GAP.search(str(error)):
+            _load(spark, plan, source, database)
+            return f"the change feed no longer reaches version {position.commit_version + 1}"
+        raise stream_error(plan.spec, error) from error
+    # Commits without rows (properties, OPTIMIZE) leave no batch behind.
+    with connect(database) as connection:
+        execute(
+            connection,
+            "UPDATE {positions} SET commit_version = greatest(commit_version, %s) WHERE spec = %s",
+            (source.version, plan.spec.name),
+            positions=plan.spec.positions,
+        )
+    return None
+
+
+def stream_error(spec: SyncSpec, error: PySparkException) -> SyncError:
+    """The error of a stream's handler; of one in another process only the text comes back."""
+    own = _OWN_ERROR.search(str(error))
+    return SyncError(
+        own.group(1) if own else f"The sync of {spec.name} failed: {first_line(error)}",
+        hint="Nothing of the failed batch was written; it is applied on the next run.",
+    )
+
+
+def _new_generation(database: Database, spec: SyncSpec) -> Position:
+    """Leave the checkpoint behind and start another at the position."""
+    with connect(database) as connection:
+        execute(
+            connection,
+            "UPDATE {positions} SET generation = gen_random_uuid(), batch_id = -1 WHERE spec = %s",
+            (spec.name,),
+            positions=spec.positions,
+        )
+        position = read_position(connection, spec)
+    assert position is not None  # noqa: S101 - the caller read it before
+    return position
+
+
+def snapshot_rows(
+    spark: "SparkSession", plan: SyncPlan, version: int, committed_at: datetime
+) -> "DataFrame":
+    """The source at one of its versions, as insertions of that version.
+
+    Args:
+        spark: a session that knows the source table.
+        plan: the plan.
+        version: the version.
+        committed_at: when it was committed.
+    """
+    from pyspark.sql import functions as F
+
+    name = quote_name(*plan.spec.source.split("."))
+    rows = spark.read.option("versionAsOf", version).table(name)
+    return _sent(
+        rows.select(
+            "*",
+            F.lit("insert").alias(CHANGE_TYPE),
+            F.lit(version).cast("bigint").alias(COMMIT_VERSION),
+            F.lit(committed_at).alias(COMMIT_TIME),
+        ),
+        plan,
+    )
+
+
+def _load(
+    spark: "SparkSession", plan: SyncPlan, source: SourceState, database: Database
+) -> SyncResult:
+    """Make the target what the source is at its newest version, in one transaction."""
+    rows = snapshot_rows(spark, plan, source.version, source.committed_at)
+    snapshot = Snapshot(source.id, source.version, source.committed_at)
+    try:
+        return _apply_rows(rows, plan, database, since=-1, snapshot=snapshot)
+    except PySparkException as error:
+        raise stream_error(plan.spec, error) from error
+
+
+def _sent(rows: "DataFrame", plan: SyncPlan) -> "DataFrame":
+    """The columns that cross over."""
+    from pyspark.sql import functions as F
+
+    columns = (F.expr(c.expression).alias(c.name) for c in plan.columns)
+    return rows.select(*columns, CHANGE_TYPE, COMMIT_VERSION, COMMIT_TIME)
+
+
+def _apply_batch(batch: "DataFrame", batch_id: int, *, plan: SyncPlan, database: Database) -> None:
+    with connect(database) as connection:
+        position = read_position(connection, plan.spec)
+    since = -1 if position is None else position.commit_version
+    new = batch.where(f"{CHANGE_TYPE} <> 'update_preimage' AND {COMMIT_VERSION} > {since}")
+    _apply_rows(_sent(new, plan), plan, database, since=since, batch_id=batch_id)
+
+
+def _apply_rows(
+    rows: "DataFrame",
+    plan: SyncPlan,
+    database: Database,
+    *,
+    since: int,
+    batch_id: int = -1,
+    snapshot: Snapshot | None = None,
+) -> SyncResult:
+    few = rows.limit(SMALL_ROWS + 1).toArrow()
+    if few.num_rows <= SMALL_ROWS:
+        return apply_changes(database, plan, few.to_batches(), batch_id=batch_id, snapshot=snapshot)
+    del few
+    with staging_table(database, plan) as staging:
+        staged = copy_partitions(rows, database, plan, staging, since=since)
+        return apply_staged(database, plan, staging, staged, batch_id=batch_id, snapshot=snapshot)

@@ -1,138 +1,269 @@
-"""A batch of the change feed as rows of text, ready for COPY; what PostgreSQL can't hold set aside.
+"""Changes as rows of a staging table; what PostgreSQL can't hold is marked as refused.
 
-Pure functions over Arrow tables. Everything travels as text, so that PostgreSQL itself parses each
-value into the target's type and says what is wrong with it.
+`staged_rows` is a pure function over Arrow data. Numbers and times cross over in binary; all else
+travels as text, so that PostgreSQL itself parses each value and says what is wrong with it.
 """
 
-import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import adbc_driver_manager
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+from adbc_driver_postgresql import dbapi
+from psycopg.conninfo import make_conninfo
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.sync_spec import SyncSpec
+from caspers_lib.lakebase.access import without_passwords
+from caspers_lib.lakebase.connection import (
+    Database,
+    connect,
+    execute,
+    first_line,
+    log_in_parameters,
+)
+from caspers_lib.lakebase.identifiers import qualified
+from caspers_lib.lakebase.pg_types import BINARY_TYPES
+from caspers_lib.lakebase.sync_plan import SyncPlan
 
 __all__ = [
     "CHANGE_TYPE",
+    "COMMIT_TIME",
     "COMMIT_VERSION",
     "MAX_KEY_BYTES",
-    "Refusal",
-    "StagedBatch",
-    "csv_chunks",
+    "Staged",
+    "StagingTable",
+    "copy_rows",
     "raw_text",
-    "stage",
+    "staged_rows",
+    "staging_table",
 ]
 
 CHANGE_TYPE = "_change_type"
 COMMIT_VERSION = "_commit_version"
+COMMIT_TIME = "_commit_timestamp"
 
 MAX_KEY_BYTES = 2_000
 """Longest key in UTF-8; a B-tree entry holds about 2,700 bytes."""
 
-_CHUNK_ROWS = 10_000
 _CHANGES = ("insert", "update_postimage", "delete")
+_PREFIX = "sync_staging_"
+
+# Days and microseconds from 1970 to 4714-11-24 BC, and days to 5874897-12-31.
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_031_948
+_FIRST_MICROSECOND = _FIRST_DAY * 86_400_000_000
+
+_LEFTOVERS = (
+    "SELECT tablename FROM pg_tables WHERE schemaname = %s AND starts_with(tablename, %s) "
+    "AND pg_try_advisory_lock(hashtextextended(tablename, 0))"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A change that PostgreSQL can't take.
+class StagingTable:
+    """Where the rows of a batch wait for the transaction that applies them.
 
     Args:
-        version: the Delta commit that made the change.
-        raw: the change's values, a JSON object of texts.
-        reason: one line.
+        schema: its schema, which is the target's.
+        name: its name.
     """
 
-    version: int
-    raw: str
-    reason: str
+    schema: str
+    name: str
+
+    @property
+    def sql(self) -> str:
+        """The table, quoted."""
+        return qualified(self.schema, self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class StagedBatch:
-    """The part of a batch that is new, as text.
+class Staged:
+    """Rows that were copied by one writer.
 
     Args:
-        rows: `n` (int64, 0, 1, ...), `deleted` (bool), `version` (int64), then `c0`, `c1`, ...,
-            the spec's columns in their order as UTF-8 text in binary columns.
-        refused: changes that can't even be sent.
-        names: the spec's column names.
+        part: number of the writer, which its rows carry.
+        rows: how many.
+        deletions: how many of them are deletions.
+        refused: how many of them PostgreSQL can't hold.
+        version: the newest commit among them; -1 without rows.
+        committed_at: when that was committed, microseconds since 1970; None without rows.
     """
 
-    rows: pa.Table
-    refused: tuple[Refusal, ...]
-    names: tuple[str, ...]
-
-    def refusal(self, n: int, reason: str) -> Refusal:
-        """Row `n` as a refused change.
-
-        Args:
-            n: the row's number, its value of column `n`.
-            reason: why; one line.
-        """
-        (row,) = self.rows.filter(pc.equal(self.rows["n"], n)).to_pylist()
-        values = [row[f"c{i}"] for i in range(len(self.names))]
-        return Refusal(row["version"], raw_text(self.names, values), reason)
+    part: int
+    rows: int = 0
+    deletions: int = 0
+    refused: int = 0
+    version: int = -1
+    committed_at: int | None = None
 
 
-def stage(changes: pa.Table, spec: SyncSpec, *, since: int) -> StagedBatch:
-    """Turn changes into rows of text and set aside those that can't be sent.
+@contextmanager
+def staging_table(database: Database, plan: SyncPlan) -> Iterator[StagingTable]:
+    """A staging table that is gone afterwards; those that dead processes left go before.
+
+    Its columns `c0`, `c1`, ... are the plan's; `n` numbers the rows, `part` names the writer,
+    `refusal` says why a row can't be applied. It is not logged: after a crash of the server it is
+    empty, which the transaction that applies its rows notices.
 
     Args:
-        changes: the spec's columns, `_change_type` and `_commit_version`; rows in any order.
-        spec: the plan.
-        since: changes of earlier commits are left out, they are in the target already.
+        database: the target's database.
+        plan: the plan.
+    """
+    table = StagingTable(plan.spec.schema, f"{_PREFIX}{secrets.token_hex(8)}")
+    values = ", ".join(f"c{i} {c.staged_type}" for i, c in enumerate(plan.columns))
+    columns = (
+        "n bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000), part integer, deleted boolean, "
+        f"version bigint, refusal text, raw text, {values}"
+    )
+    with connect(database, autocommit=True) as connection:
+        for (leftover,) in connection.execute(_LEFTOVERS, (table.schema, _PREFIX)).fetchall():
+            _drop(connection, StagingTable(table.schema, leftover))
+        # Held by this session, which ends with its process: while it is held, the table is in use.
+        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (table.name,))
+        execute(connection, "CREATE UNLOGGED TABLE {t} ({columns})", t=table.sql, columns=columns)
+        try:
+            yield table
+        finally:
+            if not connection.closed and not connection.broken:
+                _drop(connection, table)
+
+
+def copy_rows(
+    database: Database,
+    staging: StagingTable,
+    plan: SyncPlan,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    part: int,
+    since: int = -1,
+) -> Staged:
+    """Copy changes into a staging table and commit, with a batch in memory at a time.
+
+    Args:
+        database: the target's database.
+        staging: the staging table.
+        plan: the plan.
+        batches: the plan's columns, `_change_type`, `_commit_version` and `_commit_timestamp`.
+        part: number of this writer.
+        since: changes of commits up to this one are left out, they are in the target already.
 
     Returns:
-        The rows to copy. Updates' old values (`update_preimage`) are left out; a null or overlong
-        key, a NUL character and invalid UTF-8 are refused.
+        What was copied.
 
     Raises:
-        SyncError: a column is missing or can't be written as text.
+        PostgresError: the server can't be reached.
+        SyncError: a column is missing or can't be sent, or the server refuses.
     """
-    _check_columns(changes, spec)
-    wanted = pc.and_(
-        pc.is_in(changes[CHANGE_TYPE], value_set=pa.array(_CHANGES)),
-        pc.greater_equal(changes[COMMIT_VERSION], since),
-    )
-    changes = changes.filter(wanted)
-    deleted = pc.equal(changes[CHANGE_TYPE], "delete")
-    columns = {name: _as_bytes(changes[name], name, spec) for name in spec.column_names}
-    for name in set(columns) - set(spec.keys):
-        # A deletion needs no more than its key: its old values may be the very ones once refused.
-        columns[name] = pc.if_else(deleted, pa.scalar(None, pa.binary()), columns[name])
-    rows = pa.table(
-        {
-            "n": pa.array(range(changes.num_rows), pa.int64()),
-            "deleted": deleted,
-            "version": changes[COMMIT_VERSION].cast(pa.int64()),
-            **{f"c{i}": column for i, column in enumerate(columns.values())},
-        }
-    )
-    reasons = _reasons(columns, spec.keys)
-    everything = StagedBatch(rows, (), spec.column_names)
-    refused = tuple(everything.refusal(n, reason) for n, reason in sorted(reasons.items()))
-    return StagedBatch(_without(rows, reasons), refused, spec.column_names)
+    rows = _Rows(plan, batches, part, since)
+    reader = pa.RecordBatchReader.from_batches(_staging_schema(plan), rows.staged())
+    # Waits for a server that restarts, and says in one sentence why it can't be reached.
+    connect(database).close()
+    parameters = log_in_parameters(database)
+    try:
+        with (
+            dbapi.connect(make_conninfo("", **parameters)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.adbc_ingest(staging.name, reader, mode="append", db_schema_name=staging.schema)
+            connection.commit()
+    except adbc_driver_manager.Error as error:
+        if rows.failure is not None:
+            # The driver has only its text.
+            raise rows.failure from None
+        text = without_passwords(first_line(error), parameters)
+        raise SyncError(
+            f"Rows of {plan.spec.name} can't be copied: {text}",
+            hint="Nothing was applied; the next run copies them again.",
+        ) from (error if text == first_line(error) else None)
+    return rows.counted
 
 
-def csv_chunks(rows: pa.Table) -> Iterator[bytes]:
-    """Rows as CSV for `COPY ... (FORMAT csv)`: null is empty, text is always quoted.
+class _Rows:
+    """Changes on their way into a staging table, counted as they pass."""
+
+    def __init__(
+        self, plan: SyncPlan, batches: Iterable[pa.RecordBatch], part: int, since: int
+    ) -> None:
+        self._plan, self._batches, self._since = plan, batches, since
+        self.counted = Staged(part)
+        self.failure: Exception | None = None
+
+    def staged(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._batches:
+                new = _new_changes(pa.Table.from_batches([batch]), self._plan, self._since)
+                if new.num_rows:
+                    rows = staged_rows(new, self._plan, part=self.counted.part)
+                    self.counted = self._count(new, rows)
+                    yield from rows.to_batches()
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _count(self, new: pa.Table, rows: pa.Table) -> Staged:
+        before, newest = self.counted, pc.max(new[COMMIT_VERSION]).as_py()
+        at = before.committed_at
+        if newest > before.version:
+            times = new.filter(pc.equal(new[COMMIT_VERSION], newest))[COMMIT_TIME]
+            at = pc.max(times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())).as_py()
+        return Staged(
+            before.part,
+            before.rows + rows.num_rows,
+            before.deletions + pc.sum(rows["deleted"]).as_py(),
+            before.refused + rows.num_rows - rows["refusal"].null_count,
+            max(newest, before.version),
+            at,
+        )
+
+
+def staged_rows(changes: pa.Table, plan: SyncPlan, *, part: int = 0) -> pa.Table:
+    """Changes as rows of a staging table.
 
     Args:
-        rows: the rows of a `StagedBatch`.
+        changes: the plan's columns, `_change_type` and `_commit_version`; rows in any order.
+        plan: the plan.
+        part: number of the writer.
 
-    Yields:
-        About ten thousand lines at a time.
+    Returns:
+        `part`, `deleted`, `version`, `refusal`, `raw`, then `c0`, `c1`, ... A row with a null or
+        overlong key, a NUL character, invalid UTF-8 or a time before PostgreSQL's first has its
+        reason in `refusal`, its values in `raw`, and of `c0`, `c1`, ... its key alone, where that
+        is sound.
+
+    Raises:
+        SyncError: a column can't be sent as the plan says.
     """
-    options = csv.WriteOptions(include_header=False, quoting_style="needed")
-    for chunk in rows.to_batches(max_chunksize=_CHUNK_ROWS):
-        lines = io.BytesIO()
-        csv.write_csv(chunk, lines, options)
-        yield lines.getvalue()
+    deleted = pc.equal(changes[CHANGE_TYPE], "delete")
+    columns = {c.name: _sent(changes[c.name], c.name, c.type, plan) for c in plan.columns}
+    for name in set(columns) - set(plan.spec.keys):
+        # A deletion needs no more than its key: its old values may be the very ones once refused.
+        columns[name] = pc.if_else(deleted, pa.scalar(None, columns[name].type), columns[name])
+    count = changes.num_rows
+    refusal = raw = pa.nulls(count, pa.string())
+    if reasons := _reasons(columns, plan.spec.keys):
+        refusal = pa.array([reasons.get(n) for n in range(count)], pa.string())
+        raw = pa.array(
+            [_raw(columns, n) if n in reasons else None for n in range(count)], pa.string()
+        )
+        columns = _without_refused(columns, reasons, plan.spec.keys)
+    schema = _staging_schema(plan)
+    values = (
+        pa.repeat(pa.scalar(part, pa.int32()), count),
+        deleted,
+        changes[COMMIT_VERSION],
+        refusal,
+        raw,
+        *columns.values(),
+    )
+    return pa.table(
+        [value.cast(field.type) for value, field in zip(values, schema, strict=True)],
+        schema=schema,
+    )
 
 
 def raw_text(names: Sequence[str], values: Sequence[bytes | None]) -> str:
@@ -148,44 +279,104 @@ def raw_text(names: Sequence[str], values: Sequence[bytes | None]) -> str:
     return json.dumps(dict(zip(names, texts, strict=True)))
 
 
-def _check_columns(changes: pa.Table, spec: SyncSpec) -> None:
-    wanted = (*spec.column_names, CHANGE_TYPE, COMMIT_VERSION)
+def _staging_schema(plan: SyncPlan) -> pa.Schema:
+    return pa.schema(
+        [
+            ("part", pa.int32()),
+            ("deleted", pa.bool_()),
+            ("version", pa.int64()),
+            ("refusal", pa.string()),
+            ("raw", pa.string()),
+            *((f"c{i}", BINARY_TYPES.get(c.type, pa.string())) for i, c in enumerate(plan.columns)),
+        ]
+    )
+
+
+def _new_changes(changes: pa.Table, plan: SyncPlan, since: int) -> pa.Table:
+    """Changes of later commits, without the old values of updates."""
+    wanted = (*plan.names, CHANGE_TYPE, COMMIT_VERSION, COMMIT_TIME)
     missing = [name for name in wanted if name not in changes.column_names]
     if missing:
         raise SyncError(
-            f"The change feed of {spec.source} lacks {missing}; it has {changes.column_names}.",
+            f"The change feed of {plan.spec.source} lacks {missing}; it has "
+            f"{changes.column_names}.",
             hint="Compare the source's columns with the synced table's plan.",
         )
+    kinds = pc.is_in(changes[CHANGE_TYPE], value_set=pa.array(_CHANGES))
+    return changes.filter(pc.and_(kinds, pc.greater(changes[COMMIT_VERSION], since)))
 
 
-def _as_bytes(column: pa.ChunkedArray, name: str, spec: SyncSpec) -> pa.ChunkedArray:
+def _sent(column: pa.ChunkedArray, name: str, pg_type: str, plan: SyncPlan) -> pa.ChunkedArray:
+    """A column as it is sent; text as bytes, since it may be broken."""
     try:
+        if pg_type in BINARY_TYPES:
+            return column.cast(BINARY_TYPES[pg_type])
         return column.cast(pa.string()).cast(pa.binary())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SyncError(
-            f"Column {name!r} of {spec.source} has the type {column.type}, which has no text form.",
+            f"Column {name!r} of {plan.spec.source} has the type {column.type}, which can't be "
+            f"sent as {pg_type}.",
             hint="Write it as JSON text in the source (to_json) and sync it as jsonb.",
         ) from error
+
+
+def _without_refused(
+    columns: Mapping[str, pa.ChunkedArray], reasons: Mapping[int, str], keys: Sequence[str]
+) -> dict[str, pa.ChunkedArray]:
+    """The columns with nulls where a row is refused; a sound key stays."""
+    key_reasons = _reasons({name: columns[name] for name in keys}, keys)
+    count = len(next(iter(columns.values())))
+    sound = pa.array([n not in reasons for n in range(count)])
+    sound_key = pa.array([n not in key_reasons for n in range(count)])
+    return {
+        name: pc.if_else(sound_key if name in keys else sound, values, pa.scalar(None, values.type))
+        for name, values in columns.items()
+    }
+
+
+def _raw(columns: Mapping[str, pa.ChunkedArray], n: int) -> str:
+    values = [
+        one if pa.types.is_binary(one.type) else one.cast(pa.string()).cast(pa.binary())
+        for one in (values.slice(n, 1) for values in columns.values())
+    ]
+    return raw_text(list(columns), [one[0].as_py() for one in values])
 
 
 def _reasons(columns: Mapping[str, pa.ChunkedArray], keys: Sequence[str]) -> dict[int, str]:
     """Why rows can't be sent, by row number; one reason a row."""
     reasons: dict[int, str] = {}
     for name, column in columns.items():
-        checks = [
-            (pc.match_substring(column, "\0"), "holds a NUL character"),
-            (_not_utf8(column), "is not valid UTF-8"),
-        ]
+        checks = _text_checks(column) if pa.types.is_binary(column.type) else _range_checks(column)
         if name in keys:
-            too_long = pc.greater(pc.binary_length(column), MAX_KEY_BYTES)
-            checks += [
-                (pc.is_null(column), "is null, and it is a key"),
-                (too_long, f"is a key of more than {MAX_KEY_BYTES} bytes"),
-            ]
+            checks.append((pc.is_null(column), "is null, and it is a key"))
+            if pa.types.is_binary(column.type):
+                too_long = pc.greater(pc.binary_length(column), MAX_KEY_BYTES)
+                checks.append((too_long, f"is a key of more than {MAX_KEY_BYTES} bytes"))
         for mask, reason in checks:
             for n in pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist():
                 reasons.setdefault(n, f"{name} {reason}")
     return reasons
+
+
+_Checks = list[tuple[pa.ChunkedArray | pa.Array, str]]
+
+
+def _text_checks(column: pa.ChunkedArray) -> _Checks:
+    return [
+        (pc.match_substring(column, "\0"), "holds a NUL character"),
+        (_not_utf8(column), "is not valid UTF-8"),
+    ]
+
+
+def _range_checks(column: pa.ChunkedArray) -> _Checks:
+    if pa.types.is_date(column.type):
+        days = column.cast(pa.int32())
+        outside = pc.or_(pc.less(days, _FIRST_DAY), pc.greater(days, _LAST_DAY))
+        return [(outside, "is a date outside PostgreSQL's range")]
+    if pa.types.is_timestamp(column.type):
+        before = pc.less(column.cast(pa.int64()), _FIRST_MICROSECOND)
+        return [(before, "is a time outside PostgreSQL's range")]
+    return []
 
 
 def _not_utf8(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
@@ -204,7 +395,5 @@ def _is_utf8(value: bytes | None) -> bool:
     return True
 
 
-def _without(rows: pa.Table, numbers: Collection[int]) -> pa.Table:
-    if not numbers:
-        return rows
-    return rows.filter(pa.array([n not in numbers for n in range(rows.num_rows)]))
+def _drop(connection: psycopg.Connection, table: StagingTable) -> None:
+    execute(connection, "DROP TABLE IF EXISTS {table}", table=table.sql)

@@ -1,19 +1,49 @@
 """A synced table on the PostgreSQL side: made ready, its position, its rows counted."""
 
 from dataclasses import astuple, dataclass
+from datetime import datetime
 
 import psycopg
 
 from caspers_lib.errors import PostgresError, SyncError
-from caspers_lib.lakebase.connection import MissingDatabaseError, connect, execute, first_line
+from caspers_lib.lakebase.connection import (
+    Database,
+    MissingDatabaseError,
+    connect,
+    execute,
+    first_line,
+)
+from caspers_lib.lakebase.sync_plan import SyncPlan, TargetColumn, TargetTable
 from caspers_lib.lakebase.sync_spec import SyncSpec
 
-__all__ = ["Position", "SyncResult", "count_rows", "prepare_target", "read_position"]
+__all__ = [
+    "Position",
+    "SyncResult",
+    "count_rows",
+    "prepare_target",
+    "read_position",
+    "read_target",
+]
 
 _POSITION = (
-    "SELECT source_id, generation::text, commit_version, batch_id, "
-    "rows_in, written, unchanged, deleted, refused FROM {positions} WHERE spec = %s"
+    "SELECT source_id, generation::text, commit_version, batch_id, committed_at, applied_at, "
+    "columns, rows_in, written, unchanged, deleted, refused, doubled "
+    "FROM {positions} WHERE spec = %s"
 )
+
+_COLUMNS = """
+SELECT attname, format_type(atttypid, atttypmod),
+       attnotnull AND NOT atthasdef AND attidentity = ''
+FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+"""
+
+_UNIQUE = """
+SELECT array_agg(a.attname::text) FROM pg_index AS i
+JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+WHERE i.indrelid = %s::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY i.indexrelid
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +59,7 @@ class SyncResult:
         unchanged: keys that had the same values already, and deletions of keys that weren't there.
         deleted: keys deleted.
         refused: changes that went to the dead-letter table.
+        doubled: rows that share their key with another one of the same commit, which counts.
     """
 
     rows_in: int = 0
@@ -36,6 +67,7 @@ class SyncResult:
     unchanged: int = 0
     deleted: int = 0
     refused: int = 0
+    doubled: int = 0
 
     def __sub__(self, earlier: "SyncResult") -> "SyncResult":
         """What happened since `earlier` totals."""
@@ -48,50 +80,95 @@ class Position:
     """How far a synced table is.
 
     Args:
-        source_id: id of the Delta table that the rows came from.
+        source_id: id of the Delta table that the rows came from; empty before the first load.
         generation: changes whenever the target starts anew; names the stream's checkpoint.
-        commit_version: highest Delta commit applied; -1 before the first.
-        batch_id: the stream's last batch; -1 before the first.
-        totals: everything applied in this generation.
+        commit_version: newest Delta commit that is in the target; -1 before the first load.
+        batch_id: the stream's last batch in this generation; -1 before the first.
+        committed_at: when the newest commit with rows was made.
+        applied_at: when it was applied.
+        columns: the columns that are synced.
+        totals: everything that was ever applied.
     """
 
     source_id: str
     generation: str
     commit_version: int
     batch_id: int
+    committed_at: datetime | None
+    applied_at: datetime | None
+    columns: tuple[str, ...]
     totals: SyncResult
 
+    @property
+    def lag_seconds(self) -> float | None:
+        """Wall-clock seconds from the newest commit to its rows in PostgreSQL."""
+        if self.committed_at is None or self.applied_at is None:
+            return None
+        return max(0.0, (self.applied_at - self.committed_at).total_seconds())
 
-def prepare_target(dsn: str, spec: SyncSpec, source_id: str) -> Position:
-    """Create what is missing in the target, and start anew when the source is another table.
 
-    A source that was dropped and made again has another id and counts its commits from 0: its
-    target is emptied in the same transaction that resets the position.
+def prepare_target(database: Database, plan: SyncPlan) -> Position:
+    """Bring the target to the plan: create what is missing, add new columns, widen types.
 
     Args:
-        dsn: the target's database.
-        spec: the plan.
-        source_id: id of the Delta table.
+        database: the target's database.
+        plan: the plan.
 
     Returns:
         The position to go on from.
 
     Raises:
         PostgresError: the server can't be reached.
-        SyncError: the target can't be created.
+        SyncError: the target can't be created, or doesn't fit the plan.
     """
+    spec = plan.spec
     try:
-        with connect(dsn) as connection:
+        with connect(database) as connection:
             # Concurrent CREATE ... IF NOT EXISTS can still collide, so they queue here.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('caspers sync'))")
-            for statement in spec.ddl:
+            target = read_target(connection, spec)
+            for statement in plan.changes(target):
                 connection.execute(statement.encode())
-            return _position_for(connection, spec, source_id)
+            if target is None:
+                # Whatever was synced before went with the table: it is loaded anew.
+                _forget(connection, spec)
+            execute(
+                connection,
+                "INSERT INTO {positions} AS p (spec, source_id, columns) VALUES (%s, '', %s) "
+                "ON CONFLICT (spec) DO UPDATE SET columns = EXCLUDED.columns "
+                "WHERE p.columns IS DISTINCT FROM EXCLUDED.columns",
+                (spec.name, list(plan.names)),
+                positions=spec.positions,
+            )
+            position = read_position(connection, spec)
     except psycopg.Error as error:
         raise SyncError(
             f"The target {spec.schema}.{spec.table} can't be prepared: {first_line(error)}",
             hint="Does the user own the schema, and was the table altered by hand?",
         ) from error
+    assert position is not None  # noqa: S101 - inserted by the statement above
+    return position
+
+
+def read_target(connection: psycopg.Connection, spec: SyncSpec) -> TargetTable | None:
+    """The target table as it is, None where there is none.
+
+    Args:
+        connection: a connection to the target's database.
+        spec: the synced table.
+    """
+    if not _exists(connection, spec.target):
+        return None
+    columns = {
+        name: TargetColumn(kind, needs_value)
+        for name, kind, needs_value in connection.execute(_COLUMNS, (spec.target,))
+    }
+    unique = tuple(frozenset(row[0]) for row in connection.execute(_UNIQUE, (spec.target,)))
+    position = read_position(connection, spec)
+    if position is not None:
+        return TargetTable(columns, unique, position.columns)
+    row = execute(connection, "SELECT EXISTS (SELECT FROM {target})", target=spec.target).fetchone()
+    return TargetTable(columns, unique, is_ours=row == (False,))
 
 
 def read_position(
@@ -101,23 +178,34 @@ def read_position(
 
     Args:
         connection: a connection to the target's database.
-        spec: the plan.
+        spec: the synced table.
         lock: keep others from applying batches until the transaction ends.
     """
+    if not _exists(connection, spec.positions):
+        return None
     template = _POSITION + (" FOR UPDATE" if lock else "")
     row = execute(connection, template, (spec.name,), positions=spec.positions).fetchone()
     if row is None:
         return None
-    source_id, generation, commit_version, batch_id, *totals = row
-    return Position(source_id, generation, commit_version, batch_id, SyncResult(*totals))
+    source_id, generation, version, batch_id, committed_at, applied_at, columns, *totals = row
+    return Position(
+        source_id,
+        generation,
+        version,
+        batch_id,
+        committed_at,
+        applied_at,
+        tuple(columns),
+        SyncResult(*totals),
+    )
 
 
-def count_rows(dsn: str, spec: SyncSpec) -> int | None:
+def count_rows(database: Database, spec: SyncSpec) -> int | None:
     """Rows in the target now.
 
     Args:
-        dsn: the target's database.
-        spec: the plan.
+        database: the target's database.
+        spec: the synced table.
 
     Returns:
         The number of rows, None where database, schema or table don't exist yet.
@@ -126,7 +214,8 @@ def count_rows(dsn: str, spec: SyncSpec) -> int | None:
         PostgresError: the server can't be reached or refuses to answer.
     """
     try:
-        with connect(dsn) as connection:
+        # Who asks for a number doesn't wait for a server that is down.
+        with connect(database, patience=0) as connection:
             row = execute(
                 connection, "SELECT count(*) FROM {target}", target=spec.target
             ).fetchone()
@@ -140,24 +229,11 @@ def count_rows(dsn: str, spec: SyncSpec) -> int | None:
         ) from error
 
 
-def _position_for(connection: psycopg.Connection, spec: SyncSpec, source_id: str) -> Position:
-    position = read_position(connection, spec, lock=True)
-    if position is not None and position.source_id == source_id:
-        return position
-    for table in (spec.target, spec.dead_letters):
-        execute(connection, "DELETE FROM {table}", table=table)
-    execute(
-        connection,
-        "DELETE FROM {positions} WHERE spec = %s",
-        (spec.name,),
-        positions=spec.positions,
-    )
-    execute(
-        connection,
-        "INSERT INTO {positions} (spec, source_id) VALUES (%s, %s)",
-        (spec.name, source_id),
-        positions=spec.positions,
-    )
-    fresh = read_position(connection, spec)
-    assert fresh is not None  # noqa: S101 - inserted by the statement above
-    return fresh
+def _forget(connection: psycopg.Connection, spec: SyncSpec) -> None:
+    forget = "DELETE FROM {positions} WHERE spec = %s"
+    execute(connection, forget, (spec.name,), positions=spec.positions)
+
+
+def _exists(connection: psycopg.Connection, table: str) -> bool:
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return found == (True,)

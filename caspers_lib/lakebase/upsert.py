@@ -1,19 +1,29 @@
-"""A batch of changes applied to the target, together with its position, in one transaction."""
+"""Staged changes applied to the target, together with the position, in one transaction."""
 
-import hashlib
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pyarrow as pa
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.connection import connect, execute, first_line
-from caspers_lib.lakebase.identifiers import quote_identifier
-from caspers_lib.lakebase.staging import Refusal, StagedBatch, csv_chunks, stage
-from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.lakebase.target import SyncResult, read_position
+from caspers_lib.lakebase.connection import Database, connect, execute, first_line
+from caspers_lib.lakebase.staging import Staged, StagingTable, copy_rows, staging_table
+from caspers_lib.lakebase.sync_plan import SyncPlan
+from caspers_lib.lakebase.target import Position, SyncResult, read_position
+from caspers_lib.lakebase.upsert_sql import (
+    delete_sql,
+    doubled_sql,
+    keys_sql,
+    refusal_checks,
+    upsert_sql,
+)
 
-__all__ = ["apply_changes"]
+__all__ = ["CheckpointAheadError", "Snapshot", "apply_changes", "apply_staged", "mark_refused"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A value that its type can't hold, or that is too large or too deep for the server.
 _VALUE_ERRORS = (
@@ -22,194 +32,297 @@ _VALUE_ERRORS = (
     psycopg.errors.StatementTooComplex,
 )
 
-_CREATE_STAGED = (
-    "CREATE TEMPORARY TABLE staged (n bigint, deleted boolean, version bigint, {columns}) "
-    "ON COMMIT DROP"
-)
+_CHECK = "SELECT {checks} FROM {staging} WHERE refusal IS NULL AND n >= %s AND n < %s"
 
-# One row: keys to write, keys written, keys to delete, keys deleted. Writing in key order is the
-# biggest lever on the index.
-_UPSERT = """
-WITH newest AS MATERIALIZED (
-  SELECT DISTINCT ON ({staged_keys}) * FROM pg_temp.staged ORDER BY {newest_first}
-), upserted AS (
-  INSERT INTO {target} AS t ({names})
-  SELECT {typed_values} FROM newest WHERE NOT deleted ORDER BY {staged_keys}
-  ON CONFLICT ({keys}) DO {update} RETURNING 1
-), gone AS (
-  DELETE FROM {target} AS t USING newest AS n WHERE n.deleted AND {same_key} RETURNING 1
+_DEAD_LETTERS = """
+WITH refused AS (
+  SELECT version, coalesce(raw, json_object(%s::text[], ARRAY[{values}])::text) AS raw, refusal
+  FROM {staging} WHERE refusal IS NOT NULL
 )
-SELECT (SELECT count(*) FROM newest WHERE NOT deleted), (SELECT count(*) FROM upserted),
-       (SELECT count(*) FROM newest WHERE deleted), (SELECT count(*) FROM gone)
+INSERT INTO {dead_letters} (commit_version, digest, raw, reason, batch_id)
+SELECT version, encode(sha256(convert_to(raw, 'UTF8')), 'hex'), raw, refusal, %s FROM refused
+ON CONFLICT DO NOTHING
 """
-
-_CHECK = "SELECT {checks} FROM pg_temp.staged WHERE n >= %s AND n < %s"
-
-_DEAD_LETTERS = (
-    "INSERT INTO {dead_letters} (commit_version, digest, raw, reason, batch_id) "
-    "SELECT version, digest, raw, reason, %s "
-    "FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) "
-    "AS r(version, digest, raw, reason) "
-    "ON CONFLICT DO NOTHING"
-)
 
 _ADVANCE = (
     "UPDATE {positions} SET commit_version = greatest(commit_version, %s), batch_id = %s, "
+    "committed_at = coalesce(%s, committed_at), applied_at = now(), "
     "rows_in = rows_in + %s, written = written + %s, unchanged = unchanged + %s, "
-    "deleted = deleted + %s, refused = refused + %s, applied_at = now() WHERE spec = %s"
+    "deleted = deleted + %s, refused = refused + %s, doubled = doubled + %s WHERE spec = %s"
+)
+
+_START_ANEW = (
+    "UPDATE {positions} SET source_id = %s, generation = gen_random_uuid(), "
+    "commit_version = -1, batch_id = -1 WHERE spec = %s"
 )
 
 
-def apply_changes(dsn: str, spec: SyncSpec, changes: pa.Table, *, batch_id: int) -> SyncResult:
-    """Apply a batch of a Delta change feed, all of it or nothing.
+class CheckpointAheadError(SyncError):
+    """The stream has gone on from batches that the target doesn't have."""
 
-    The newest change of each key counts, by commit and, in one commit, insertions after deletions.
-    Changes of commits before the position are skipped, those at the position are applied again:
-    a batch may come twice, or from a stream that starts anew, and changes nothing.
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole source at one of its versions: what is not in it is deleted from the target.
 
     Args:
-        dsn: the target's database, prepared by `prepare_target`.
-        spec: the plan.
-        changes: the spec's columns, `_change_type` and `_commit_version`; rows in any order.
+        source_id: id of the Delta table.
+        version: the version.
+        committed_at: when it was committed.
+    """
+
+    source_id: str
+    version: int
+    committed_at: datetime
+
+
+def apply_changes(
+    database: Database,
+    plan: SyncPlan,
+    changes: Iterable[pa.RecordBatch],
+    *,
+    batch_id: int = -1,
+    snapshot: Snapshot | None = None,
+) -> SyncResult:
+    """Apply changes that are in memory, all of them or nothing.
+
+    The newest change of each key counts, by commit and, in one commit, insertions after deletions.
+    Changes up to the position are skipped: a batch may come twice, or from a stream that starts
+    anew, and changes nothing.
+
+    Args:
+        database: the target's database, prepared by `prepare_target`.
+        plan: the plan.
+        changes: the plan's columns, `_change_type`, `_commit_version` and `_commit_timestamp`;
+            rows in any order, a commit whole.
         batch_id: the stream's number of the batch.
+        snapshot: what the rows are the whole of; None for changes.
 
     Returns:
         What was done.
 
     Raises:
+        CheckpointAheadError: batches before this one are missing in the target.
         PostgresError: the server can't be reached.
-        SyncError: the batch can't be applied, or the target was not prepared.
+        SyncError: the changes can't be applied, or the target was not prepared.
     """
+    with staging_table(database, plan) as staging:
+        staged = copy_rows(database, staging, plan, changes, part=0)
+        return apply_staged(database, plan, staging, [staged], batch_id=batch_id, snapshot=snapshot)
+
+
+def apply_staged(
+    database: Database,
+    plan: SyncPlan,
+    staging: StagingTable,
+    staged: Sequence[Staged],
+    *,
+    batch_id: int = -1,
+    snapshot: Snapshot | None = None,
+) -> SyncResult:
+    """Apply changes that writers have copied into a staging table; see `apply_changes`.
+
+    Args:
+        database: the target's database, prepared by `prepare_target`.
+        plan: the plan.
+        staging: the staging table.
+        staged: what each writer has copied; rows of any other are left out.
+        batch_id: the stream's number of the batch.
+        snapshot: what the rows are the whole of; None for changes.
+
+    Raises:
+        SyncError: also when rows that were copied are no longer there.
+    """
+    with _applying(database, plan, batch_id) as connection:
+        position = _begin(connection, plan, batch_id, snapshot)
+        left = _keep_parts(connection, staging.sql, staged, position.commit_version)
+        return _apply(connection, plan, staging.sql, left, batch_id, snapshot)
+
+
+@contextmanager
+def _applying(database: Database, plan: SyncPlan, batch_id: int) -> Iterator[psycopg.Connection]:
+    """One transaction; what the server refuses in it is one sentence."""
     try:
-        with connect(dsn) as connection:
+        with connect(database) as connection:
             # The stream forgets a batch once it is applied, so the server must have it on disk.
             connection.execute("SET LOCAL synchronous_commit = on")
             # Timestamps without a zone are UTC.
             connection.execute("SET LOCAL TimeZone = 'UTC'")
-            return _apply(connection, spec, changes, batch_id)
+            yield connection
     except psycopg.Error as error:
+        spec = plan.spec
+        what = "The snapshot" if batch_id < 0 else f"Batch {batch_id}"
         raise SyncError(
-            f"Batch {batch_id} of {spec.name} can't be applied to {spec.schema}.{spec.table}: "
+            f"{what} of {spec.name} can't be applied to {spec.schema}.{spec.table}: "
             f"{first_line(error)}",
-            hint="Nothing of the batch was written; it is applied on the next run.",
+            hint="Nothing of it was written; it is applied on the next run.",
         ) from error
 
 
-def _upsert_fragments(spec: SyncSpec) -> dict[str, str]:
-    """The parts of `_UPSERT` that depend on the plan."""
-    staged = {name: f"c{i}" for i, name in enumerate(spec.column_names)}
-    casts = {c.name: f"{staged[c.name]}::{c.type}" for c in spec.columns}
-    values = [name for name in spec.column_names if name not in spec.keys]
-    staged_keys = ", ".join(staged[key] for key in spec.keys)
-    # Same key, same commit: an insertion follows a deletion; the values only break ties.
-    order = (staged_keys, "version DESC", "deleted", *(f"{staged[value]} DESC" for value in values))
-    return {
-        "target": spec.target,
-        "names": ", ".join(map(quote_identifier, spec.column_names)),
-        "keys": ", ".join(map(quote_identifier, spec.keys)),
-        "staged_keys": staged_keys,
-        "typed_values": ", ".join(casts.values()),
-        "newest_first": ", ".join(order),
-        "same_key": " AND ".join(f"t.{quote_identifier(k)} = n.{casts[k]}" for k in spec.keys),
-        "update": _update(values),
-    }
-
-
-def _update(values: list[str]) -> str:
-    if not values:
-        return "NOTHING"
-    quoted = [quote_identifier(value) for value in values]
-    sets = ", ".join(f"{value} = EXCLUDED.{value}" for value in quoted)
-    old = ", ".join(f"t.{value}" for value in quoted)
-    new = ", ".join(f"EXCLUDED.{value}" for value in quoted)
-    return f"UPDATE SET {sets} WHERE ROW({old}) IS DISTINCT FROM ROW({new})"
-
-
-def _apply(
-    connection: psycopg.Connection, spec: SyncSpec, changes: pa.Table, batch_id: int
-) -> SyncResult:
+def _begin(
+    connection: psycopg.Connection, plan: SyncPlan, batch_id: int, snapshot: Snapshot | None
+) -> Position:
+    """Lock the position, and start anew from it where a snapshot comes."""
+    spec = plan.spec
     position = read_position(connection, spec, lock=True)
     if position is None:
         raise SyncError(
             f"The target {spec.schema}.{spec.table} has no position for {spec.name}.",
             hint="Prepare the target before the first batch.",
         )
-    batch = stage(changes, spec, since=position.commit_version)
-    refused = batch.refused
-    _copy(connection, batch)
+    if snapshot is None:
+        if batch_id > position.batch_id + 1:
+            raise CheckpointAheadError(
+                f"The stream of {spec.name} is at batch {batch_id}, the target at "
+                f"{position.batch_id}.",
+                hint="Was the database restored from a backup? The stream starts anew.",
+            )
+        return position
+    start_anew = (snapshot.source_id, spec.name)
+    execute(connection, _START_ANEW, start_anew, positions=spec.positions)
+    if position.source_id not in ("", snapshot.source_id):
+        # They belong to another table.
+        execute(connection, "DELETE FROM {table}", table=spec.dead_letters)
+    anew = read_position(connection, spec)
+    assert anew is not None  # noqa: S101 - it is locked
+    return anew
+
+
+def _keep_parts(
+    connection: psycopg.Connection, staging: str, staged: Sequence[Staged], since: int
+) -> Sequence[Staged]:
+    """Leave no rows of failed writers nor of commits applied meanwhile, and miss no other."""
+    counts = "SELECT part, count(*), min(version) FROM {staging} GROUP BY part"
+    found = {part: rest for part, *rest in execute(connection, counts, staging=staging)}
+    for part in staged:
+        if found.get(part.part, [0])[0] != part.rows:
+            raise SyncError(
+                "Rows that were copied into the staging table are no longer there.",
+                hint="Did the server restart? Nothing was applied; the next run copies them again.",
+            )
+    surplus = set(found) - {part.part for part in staged}
+    if not surplus and all(oldest > since for _, oldest in found.values()):
+        return staged
+    delete = "DELETE FROM {staging} WHERE part = ANY(%s) OR version <= %s"
+    execute(connection, delete, (list(surplus), since), staging=staging)
+    left = (
+        "SELECT part, count(*), count(*) FILTER (WHERE deleted), count(refusal), max(version) "
+        "FROM {staging} GROUP BY part"
+    )
+    times = {part.part: part.committed_at for part in staged}
+    return [
+        Staged(part, rows, deletions, refused, version, times[part])
+        for part, rows, deletions, refused, version in execute(connection, left, staging=staging)
+    ]
+
+
+def _apply(
+    connection: psycopg.Connection,
+    plan: SyncPlan,
+    staging: str,
+    staged: Sequence[Staged],
+    batch_id: int,
+    snapshot: Snapshot | None,
+) -> SyncResult:
+    spec = plan.spec
+    # Without statistics the planner takes the table for tiny and joins it in a loop.
+    keys = ", ".join(f"c{plan.names.index(key)}" for key in plan.spec.keys)
+    execute(connection, "ANALYZE {staging} ({keys})", staging=staging, keys=keys)
+    execute(connection, "SET LOCAL work_mem = '128MB'")
+    statements = [upsert_sql(plan, staging)]
+    if snapshot is not None or any(part.deletions for part in staged):
+        statements.insert(0, delete_sql(plan, staging, replace=snapshot is not None))
+    refused = sum(part.refused for part in staged)
     try:
         with connection.transaction():
-            counts = _upsert(connection, spec)
+            counts = [connection.execute(text.encode()).rowcount for text in statements]
     except _VALUE_ERRORS:
-        found = _refused_rows(connection, spec, batch)
+        found = mark_refused(connection, plan, staging)
         if not found:
             raise
-        refused += tuple(batch.refusal(n, reason) for n, reason in found.items())
-        connection.execute("DELETE FROM pg_temp.staged WHERE n = ANY(%s)", (list(found),))
-        counts = _upsert(connection, spec)
-    _write_dead_letters(connection, spec, refused, batch_id)
-    to_write, written, to_delete, deleted = counts
-    result = SyncResult(
-        rows_in=batch.rows.num_rows + len(batch.refused),
-        written=written,
-        unchanged=to_write - written + to_delete - deleted,
-        deleted=deleted,
-        refused=len(refused),
-    )
-    versions = [*batch.rows["version"].to_pylist(), *(r.version for r in batch.refused)]
-    advance = (max(versions, default=-1), batch_id, *astuple(result), spec.name)
+        refused += found
+        counts = [connection.execute(text.encode()).rowcount for text in statements]
+    *deletions, written = counts
+    if refused:
+        _write_dead_letters(connection, plan, staging, batch_id)
+    rows_in = sum(part.rows for part in staged)
+    applied = SyncResult(rows_in, written, deleted=sum(deletions), refused=refused)
+    result = _result(connection, plan, staging, applied, is_snapshot=snapshot is not None)
+    newest = max(staged, key=lambda part: part.version, default=Staged(0))
+    version, at = newest.version, _time(newest.committed_at)
+    if snapshot is not None:
+        version, at = snapshot.version, snapshot.committed_at
+    advance = (version, batch_id, at, *astuple(result), spec.name)
     execute(connection, _ADVANCE, advance, positions=spec.positions)
     return result
 
 
-def _copy(connection: psycopg.Connection, batch: StagedBatch) -> None:
-    """Create the staging table, which lives as long as the transaction, and fill it."""
-    columns = ", ".join(f"c{i} text" for i in range(len(batch.names)))
-    execute(connection, _CREATE_STAGED, columns=columns)
-    copy_in = "COPY pg_temp.staged FROM STDIN (FORMAT csv)"
-    with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
-        for chunk in csv_chunks(batch.rows):
-            copy.write(chunk)
-    # Without statistics the planner takes the table for tiny and joins it in a loop.
-    connection.execute("ANALYZE pg_temp.staged")
+def _result(
+    connection: psycopg.Connection,
+    plan: SyncPlan,
+    staging: str,
+    applied: SyncResult,
+    *,
+    is_snapshot: bool,
+) -> SyncResult:
+    """What was done; `applied` lacks what can be told from the staged rows alone."""
+    rows = applied.rows_in - applied.refused
+    if applied.written == rows:
+        return applied
+    to_write, to_delete = _counts(connection, keys_sql(plan, staging))
+    doubled = 0
+    if to_write + to_delete < rows:
+        (doubled,) = _counts(connection, doubled_sql(plan, staging))
+    not_there = 0 if is_snapshot else to_delete - applied.deleted
+    unchanged = to_write - applied.written + not_there
+    return replace(applied, unchanged=unchanged, doubled=doubled)
 
 
-def _upsert(connection: psycopg.Connection, spec: SyncSpec) -> tuple[int, ...]:
-    row = execute(connection, _UPSERT, **_upsert_fragments(spec)).fetchone()
+def _counts(connection: psycopg.Connection, statement: str) -> tuple[int, ...]:
+    row = connection.execute(statement.encode()).fetchone()
     assert row is not None  # noqa: S101 - a SELECT of scalars has one row
     return row
 
 
-def _refused_rows(
-    connection: psycopg.Connection, spec: SyncSpec, batch: StagedBatch
-) -> dict[int, str]:
-    """Find the rows whose values PostgreSQL refuses, with its reasons, by halving the batch.
+def _time(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def mark_refused(connection: psycopg.Connection, plan: SyncPlan, staging: str) -> int:
+    """Mark the rows whose values PostgreSQL refuses, with its reasons, found by halving the batch.
 
     Works for every type and every kind of refusal (syntax, range, depth) on every version.
+
+    Args:
+        connection: an open connection, within a transaction.
+        plan: the plan.
+        staging: the staging table, quoted.
+
+    Returns:
+        How many were found.
     """
-    checks = ", ".join(
-        f"count(c{i}::{c.type})"
-        if c.name in spec.keys
-        else f"count(CASE WHEN NOT deleted THEN c{i}::{c.type} END)"
-        for i, c in enumerate(spec.columns)
-    )
-    connection.execute("CREATE INDEX ON pg_temp.staged (n)")
-    numbers = batch.rows["n"].to_pylist()
-    ranges = [(0, len(numbers))]
+    checks = refusal_checks(plan)
+    execute(connection, "CREATE INDEX ON {staging} (n)", staging=staging)
+    bounds = "SELECT coalesce(min(n), 0), coalesce(max(n), -1) + 1 FROM {staging}"
+    ranges = [execute(connection, bounds, staging=staging).fetchone() or (0, 0)]
     refused: dict[int, str] = {}
     while ranges:
         low, high = ranges.pop()
-        end = numbers[high - 1] + 1
         try:
             with connection.transaction():
-                execute(connection, _CHECK, (numbers[low], end), checks=checks)
+                execute(connection, _CHECK, (low, high), checks=checks, staging=staging)
         except _VALUE_ERRORS as error:
             if high - low == 1:
-                refused[numbers[low]] = _reason(error)
+                refused[low] = _reason(error)
             else:
                 middle = (low + high) // 2
                 ranges += [(middle, high), (low, middle)]
-    return refused
+    mark = (
+        "UPDATE {staging} AS s SET refusal = r.reason "
+        "FROM unnest(%s::bigint[], %s::text[]) AS r(n, reason) WHERE s.n = r.n"
+    )
+    execute(connection, mark, (list(refused), list(refused.values())), staging=staging)
+    return len(refused)
 
 
 def _reason(error: psycopg.Error) -> str:
@@ -218,15 +331,13 @@ def _reason(error: psycopg.Error) -> str:
 
 
 def _write_dead_letters(
-    connection: psycopg.Connection, spec: SyncSpec, refused: tuple[Refusal, ...], batch_id: int
+    connection: psycopg.Connection, plan: SyncPlan, staging: str, batch_id: int
 ) -> None:
-    versions, raws, reasons = (
-        [getattr(r, field) for r in refused] for field in ("version", "raw", "reason")
-    )
-    digests = [hashlib.sha256(raw.encode()).hexdigest() for raw in raws]
     execute(
         connection,
         _DEAD_LETTERS,
-        (batch_id, versions, digests, raws, reasons),
-        dead_letters=spec.dead_letters,
+        (list(plan.names), batch_id),
+        dead_letters=plan.spec.dead_letters,
+        staging=staging,
+        values=", ".join(f"c{i}::text" for i in range(len(plan.columns))),
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from psycopg.conninfo import make_conninfo
+
 from caspers_lib.agents.streams import (
     run_complaint_stream,
     run_refund_stream,
@@ -18,8 +20,16 @@ from caspers_lib.agents.streams import (
 from caspers_lib.agents.tables import ensure_tables
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import EngineError, PostgresError
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
-from caspers_lib.lakebase.change_feed import sync_once
+from caspers_lib.lakebase import (
+    COMPLAINT_TEXTS,
+    COMPLAINTS,
+    REFUNDS,
+    SyncSpec,
+    agent_tables,
+    order_tables,
+)
+from caspers_lib.lakebase.access import connection_parameters
+from caspers_lib.lakebase.change_feed import SyncRun, sync_once
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.medallion.incremental import DerivedUpdate
 from caspers_lib.medallion.registration import PipelineSettings
@@ -57,6 +67,7 @@ class LocalBusiness:
         options: how the replay is asked to write.
         now: the wall clock, UTC epoch seconds.
         domain: the business.
+        postgres_dsn: a server to sync to, as a connection string; None is ROOT's own.
     """
 
     root: LocalRoot
@@ -64,6 +75,7 @@ class LocalBusiness:
     options: ReplayOptions = field(default_factory=ReplayOptions)
     now: Callable[[], float] = time.time
     domain: Domain = GHOST_KITCHEN
+    postgres_dsn: str | None = None
     postgres: EmbeddedPostgres = field(init=False)
     _spark: "SparkSession | None" = None
     _dsns: dict[str, str] = field(default_factory=dict)
@@ -91,29 +103,40 @@ class LocalBusiness:
     def start_up(self) -> tuple[Stage, ...]:
         """Stages of the first round: servers beside the data, then `round`."""
         return (
-            Stage("Local_Postgres", self._start_postgres),
+            Stage("Local_Postgres", self.start_postgres),
             Stage("Canonical_Data", self._canonical_data),
             Stage("Local_Spark", self.start_spark),
             Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark")),
-            *self._downstream(("Canonical_Data", "Local_Spark"), ("Local_Postgres",)),
+            *self._downstream(
+                ("Canonical_Data", "Local_Spark"), ("Local_Postgres",), ("Dimension_Tables",)
+            ),
         )
 
     def round(self) -> tuple[Stage, ...]:
         """Stages that take what is new through every table, once."""
         plan_for_few_rows(self.spark)
-        return self._downstream((), ())
+        return self._downstream((), (), ())
 
-    def _downstream(self, data: tuple[str, ...], postgres: tuple[str, ...]) -> tuple[Stage, ...]:
+    def _downstream(
+        self, data: tuple[str, ...], postgres: tuple[str, ...], dimensions: tuple[str, ...]
+    ) -> tuple[Stage, ...]:
         pipeline = "Spark_Declarative_Pipeline"
         refunds, complaints = "Refund_Recommender_Stream", "Complaint_Generator_Stream"
         responses = "Complaint_Agent_Stream"
+        # Names don't change while it runs: the first round brings them.
+        orders = [s for s in self._orders() if dimensions or s.mode != "snapshot"]
         return (
             Stage(pipeline, self._pipeline, data),
             Stage(refunds, self._refunds, (pipeline,)),
             Stage(complaints, self._complaints, (pipeline,)),
             Stage(responses, self._responses, (complaints,)),
             Stage("Lakebase_Reverse_ETL", self._sync(REFUNDS), (refunds, *postgres)),
-            Stage("Complaint_Lakebase", self._sync(COMPLAINTS), (responses, *postgres)),
+            Stage(
+                "Complaint_Lakebase",
+                self._sync(COMPLAINT_TEXTS, COMPLAINTS),
+                (responses, *postgres),
+            ),
+            Stage("Order_Lakebase", self._sync(*orders), (pipeline, *dimensions, *postgres)),
         )
 
     def stop(self) -> None:
@@ -126,9 +149,17 @@ class LocalBusiness:
             self._dsns.clear()
             self.postgres.stop()
 
+    @property
+    def synced_tables(self) -> tuple[SyncSpec, ...]:
+        """Everything that is brought to PostgreSQL."""
+        return (*agent_tables(), *self._orders())
+
+    def _orders(self) -> tuple[SyncSpec, ...]:
+        return order_tables(self.domain, dimensions=self.root.settings.simulator_schema)
+
     def dsn(self, spec: SyncSpec) -> str | None:
         """Connection string of the target's database; None until its server runs."""
-        return self._dsns.get(spec.name)
+        return self._dsns.get(spec.database)
 
     def replay(self) -> Replay:
         """The replay of the dataset into the volume, see `local_replay`."""
@@ -144,12 +175,20 @@ class LocalBusiness:
         with self._ticking:
             return self.replay().tick(self.now(), on_events, stopping=stopping)
 
-    def _start_postgres(self, report: Report) -> str:
+    def start_postgres(self, report: Report) -> str:
+        """Start the server and make its databases."""
+        databases = {spec.database for spec in self.synced_tables}
+        if self.postgres_dsn is not None:
+            parameters = connection_parameters(self.postgres_dsn)
+            self._dsns = {
+                name: make_conninfo(**{**parameters, "dbname": name}) for name in databases
+            }
+            return "a server of yours"
         report("starting the server")
         self.postgres.start()
-        for spec in (REFUNDS, COMPLAINTS):
-            self.postgres.ensure_database(spec.database)
-            self._dsns[spec.name] = self.postgres.dsn(spec.database)
+        for database in databases:
+            self.postgres.ensure_database(database)
+            self._dsns[database] = self.postgres.dsn(database)
         return f"running ({self.postgres.origin})"
 
     def start_spark(self, report: Report) -> str:
@@ -251,15 +290,27 @@ class LocalBusiness:
         run_response_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
         return "every complaint is answered"
 
-    def _sync(self, spec: SyncSpec) -> Callable[[Report], str]:
-        def work(_report: Report) -> str:
-            dsn = self.dsn(spec)
-            if dsn is None:
-                raise PostgresError("PostgreSQL has not been started", hint="start it first")
-            schema = spec.source.partition(".")[0]
-            checkpoint = self.root.checkpoint(schema, f"sync_{spec.name}")
-            result = sync_once(self.spark, spec, dsn, str(checkpoint))
-            refused = f", {result.refused:,} refused" if result.refused else ""
-            return f"{result.written:,} rows written to Postgres{refused}"
+    def sync(self, spec: SyncSpec, *, reload: bool = False) -> SyncRun:
+        """Bring one table to PostgreSQL, see `sync_once`."""
+        dsn = self.dsn(spec)
+        if dsn is None:
+            raise PostgresError("PostgreSQL has not been started", hint="start it first")
+        schema = spec.source.partition(".")[0]
+        checkpoint = self.root.checkpoint(schema, f"sync_{spec.name}")
+        return sync_once(self.spark, spec, dsn, str(checkpoint), reload=reload)
+
+    def _sync(self, *specs: SyncSpec) -> Callable[[Report], str]:
+        def work(report: Report) -> str:
+            written = refused = 0
+            for spec in specs:
+                # A dataset needs no dimension tables.
+                if spec.mode == "snapshot" and not self.root.table(spec.source).is_dir():
+                    continue
+                report(spec.name)
+                result = self.sync(spec).result
+                written += result.written
+                refused += result.refused
+            aside = f", {refused:,} refused" if refused else ""
+            return f"{written:,} rows written to Postgres{aside}"
 
         return work

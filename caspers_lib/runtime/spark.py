@@ -27,8 +27,13 @@ __all__ = [
     "stop_session",
 ]
 
-FEW_ROWS = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-"""On a few thousand rows generating and compiling code costs more than it saves."""
+FEW_ROWS = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+"""On a few thousand rows compiling code and planning a query anew at each stage cost more than they
+save."""
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _MASTER = "local[*]"

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     model_work,
     replay_work,
     spark_source_work,
+    sync_work,
 )
 
 _PARTS = {
@@ -24,6 +25,7 @@ _PARTS = {
     "medallion": medallion_work.rows,
     "agents": agent_work.rows,
     "model": model_work.rows,
+    "sync": sync_work.rows,
     "business": business_work.rows,
 }
 

@@ -16,11 +16,25 @@ import pytest
 from caspers_lib.console.app import create_app
 from caspers_lib.console.serve import ConsoleServer
 from caspers_lib.console.source import LiveStatus
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, plan_sync
 from caspers_lib.lakebase.server import EmbeddedPostgres
-from caspers_lib.lakebase.sync_spec import COMPLAINTS, REFUNDS, SyncSpec
 
 NOON = datetime(2024, 3, 11, 12, 0, tzinfo=UTC)
 SPECS = (REFUNDS, COMPLAINTS)
+COLUMNS = {
+    "refunds": {
+        "order_id": "string",
+        "ts": "timestamp",
+        "order_ts": "timestamp",
+        "agent_response": "string",
+    },
+    "complaints": {
+        "complaint_id": "string",
+        "order_id": "string",
+        "ts": "timestamp",
+        "agent_response": "string",
+    },
+}
 
 
 @dataclass
@@ -70,7 +84,7 @@ class Business:
 
     def create(self, spec: SyncSpec) -> None:
         with self.connect(spec) as connection:
-            for statement in spec.ddl:
+            for statement in plan_sync(spec, COLUMNS[spec.name]).ddl:
                 connection.execute(statement.encode())
 
     def _insert(self, spec: SyncSpec, *values: object) -> None:

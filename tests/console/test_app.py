@@ -9,7 +9,7 @@ import pytest
 from caspers_lib.console.app import create_app
 from caspers_lib.console.serve import ConsoleServer
 from caspers_lib.console.source import LiveStatus, StageStatus
-from caspers_lib.lakebase.sync_spec import COMPLAINTS, REFUNDS
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 
 
 class PageText(HTMLParser):

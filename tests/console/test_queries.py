@@ -13,7 +13,7 @@ from caspers_lib.console.queries import (
     RefundRow,
     RefundTotals,
 )
-from caspers_lib.lakebase.sync_spec import COMPLAINTS, REFUNDS
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 
 
 def refund_totals(business: Any) -> RefundTotals:

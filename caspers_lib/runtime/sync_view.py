@@ -1,0 +1,227 @@
+"""`caspers sync`: tables brought to PostgreSQL, their plans, and both sides compared.
+
+Contract: DESIGN section 10.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from caspers_lib.errors import CaspersError, SyncError
+from caspers_lib.lakebase import SyncPlan, SyncSpec
+from caspers_lib.lakebase.change_feed import SyncRun, source_plan
+from caspers_lib.lakebase.check import SyncCheck, check_sync
+from caspers_lib.lakebase.connection import connect
+from caspers_lib.lakebase.target import read_target
+from caspers_lib.runtime.local_business import LocalBusiness
+from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.stages import Report
+
+__all__ = ["run_sync", "show_sync_check", "show_sync_plan"]
+
+
+def run_sync(
+    root: LocalRoot, names: Sequence[str], *, dsn: str | None, reload: bool, as_json: bool
+) -> None:
+    """Bring tables of ROOT to PostgreSQL and print what was done.
+
+    Args:
+        root: where the demo lies; no other process may own it.
+        names: which synced tables; all that have a source if empty.
+        dsn: the server to write to; None is ROOT's own.
+        reload: load them whole.
+        as_json: print one JSON document.
+
+    Raises:
+        SyncError: a name that isn't one, or a table that can't be synced.
+        RootLockedError: a demo runs on this ROOT.
+    """
+    failed = _Failures()
+    runs: dict[SyncSpec, SyncRun] = {}
+    with _working(root, names, dsn, as_json) as (business, specs, report):
+        for spec in specs:
+            report(spec.name)
+            with failed.kept():
+                runs[spec] = business.sync(spec, reload=reload)
+    if as_json:
+        print(json.dumps({s.name: _run_document(run) for s, run in runs.items()}, indent=2))
+    elif runs:
+        Console().print(_run_table(runs))
+    failed.raise_first()
+
+
+def show_sync_check(
+    root: LocalRoot, names: Sequence[str], *, dsn: str | None, as_json: bool
+) -> bool:
+    """Compare tables with their sources and print the first differences; see `run_sync`.
+
+    Returns:
+        Whether all are equal.
+    """
+    failed = _Failures()
+    checks = []
+    with _working(root, names, dsn, as_json) as (business, specs, report):
+        for spec in specs:
+            report(spec.name)
+            with failed.kept():
+                checks.append(check_sync(business.spark, spec, business.dsn(spec) or ""))
+    if as_json:
+        print(json.dumps({check.spec.name: _check_document(check) for check in checks}, indent=2))
+    else:
+        for line in _check_lines(checks):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    failed.raise_first()
+    return all(check.is_equal for check in checks)
+
+
+def show_sync_plan(
+    root: LocalRoot, names: Sequence[str], *, dsn: str | None, as_json: bool
+) -> None:
+    """Print what a sync would do to its targets; see `run_sync`."""
+    plans: dict[str, tuple[SyncPlan, tuple[str, ...]]] = {}
+    with _working(root, names, dsn, as_json) as (business, specs, report):
+        for spec in specs:
+            report(spec.name)
+            plan = source_plan(business.spark, spec)
+            with connect(business.dsn(spec) or "") as connection:
+                target = read_target(connection, spec)
+            plans[spec.name] = (plan, plan.explain(target))
+    if as_json:
+        print(
+            json.dumps({name: _plan_document(plan) for name, (plan, _) in plans.items()}, indent=2)
+        )
+        return
+    for _, lines in plans.values():
+        for line in lines:
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class _Failures:
+    """Errors of single tables, which keep no other from its turn."""
+
+    errors: list[CaspersError] = field(default_factory=list)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except CaspersError as error:
+            self.errors.append(error)
+
+    def raise_first(self) -> None:
+        """Raise the first one; what the others say comes with it."""
+        if not self.errors:
+            return
+        first, *more = self.errors
+        if not more:
+            raise first
+        also = " ".join(error.message for error in more)
+        raise SyncError(f"{first.message} Also: {also}", hint=first.hint)
+
+
+@contextmanager
+def _working(
+    root: LocalRoot, names: Sequence[str], dsn: str | None, as_json: bool
+) -> Iterator[tuple[LocalBusiness, list[SyncSpec], Report]]:
+    """Spark and PostgreSQL on ROOT, and the synced tables that are meant."""
+    business = LocalBusiness(root, postgres_dsn=dsn)
+    specs = _chosen(business, names)
+    console = Console(stderr=True)
+    with owned(root, Owner.this_process("caspers sync")):
+        working = nullcontext() if as_json else console.status("starting PostgreSQL")
+        try:
+            with working as spinner:
+                report: Report = spinner.update if spinner else lambda _text: None
+                business.start_postgres(report)
+                business.start_spark(report)
+                yield business, specs, report
+        finally:
+            business.stop()
+
+
+def _chosen(business: LocalBusiness, names: Sequence[str]) -> list[SyncSpec]:
+    known = {spec.name: spec for spec in business.synced_tables}
+    for name in names:
+        if name not in known:
+            raise SyncError(
+                f"There is no synced table {name!r}", hint=f"Allowed are {', '.join(known)}."
+            )
+    if names:
+        return [known[name] for name in names]
+    there = [spec for spec in known.values() if business.root.table(spec.source).is_dir()]
+    if not there:
+        raise SyncError(
+            f"There is no table to sync under {business.root.path}",
+            hint="`caspers demo` or `caspers pipeline run` makes some",
+        )
+    return there
+
+
+def _run_table(runs: dict[SyncSpec, SyncRun]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("table", no_wrap=True)
+    for column in ("rows in", "written", "unchanged", "deleted", "refused", "lag s", "commit"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("loaded whole")
+    for spec, run in runs.items():
+        result, lag = run.result, run.position.lag_seconds
+        counts = (result.rows_in, result.written, result.unchanged, result.deleted, result.refused)
+        table.add_row(
+            spec.name,
+            *(f"{count:,}" for count in counts),
+            "" if lag is None else f"{lag:,.1f}",
+            f"{run.position.commit_version:,}",
+            run.loaded or "",
+        )
+    return table
+
+
+def _run_document(run: SyncRun) -> dict[str, Any]:
+    return {
+        **asdict(run.result),
+        "lag_seconds": run.position.lag_seconds,
+        "commit_version": run.position.commit_version,
+        "loaded": run.loaded,
+    }
+
+
+def _check_lines(checks: Sequence[SyncCheck]) -> Iterator[str]:
+    for check in checks:
+        verdict = "equal" if check.is_equal else f"{check.differing:,} keys differ"
+        yield (
+            f"{check.spec.name}: {verdict} at commit {check.position.commit_version:,}; "
+            f"{check.source_rows:,} rows there, {check.target_rows:,} here; checksums "
+            f"{check.source_sum} and {check.target_sum}"
+        )
+        if check.refused:
+            yield f"  {check.refused:,} rows are refused, see {check.spec.dead_letters}"
+        if check.doubled:
+            yield f"  {check.doubled:,} rows of the source share their key with another"
+        for found in check.first:
+            columns = f" in {', '.join(found.columns)}" if found.columns else ""
+            yield f"  {found.what}: {', '.join(map(repr, found.key))}{columns}"
+        if check.differing > len(check.first):
+            yield f"  and {check.differing - len(check.first):,} more"
+
+
+def _check_document(check: SyncCheck) -> dict[str, Any]:
+    return {
+        "equal": check.is_equal,
+        "commit_version": check.position.commit_version,
+        "source": {"rows": check.source_rows, "checksum": check.source_sum},
+        "target": {"rows": check.target_rows, "checksum": check.target_sum},
+        "refused": check.refused,
+        "doubled": check.doubled,
+        "differing": check.differing,
+        "first": [asdict(found) for found in check.first],
+    }
+
+
+def _plan_document(plan: SyncPlan) -> dict[str, Any]:
+    return {"columns": {c.name: c.type for c in plan.columns}, "ddl": list(plan.ddl)}
