@@ -70,11 +70,25 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
     assert moved["events"] >= counts["events"]
     assert after["tables"]["simulator.brands"] == before["tables"]["simulator.brands"]
 
+    assert_postgres_equals_delta(caspers, root)
+
     listed = caspers("destroy", "--root", root, "--dry-run")
     assert listed.returncode == 0
     assert root.exists()
     assert caspers("destroy", "--root", root).returncode == 0
     assert not root.exists()
+
+
+def assert_postgres_equals_delta(caspers: RunCaspers, root: Path) -> None:
+    """Every synced table holds what its source holds, value by value."""
+    checked = caspers("sync", "check", "--json", "--root", root)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    found = json.loads(checked.stdout)
+    assert {name for name, table in found.items() if table["target"]["rows"]} >= {
+        "refunds", "complaints", "complaint_texts", "orders", "lifecycle", "lines", "events",
+        "locations", "brands", "items",
+    }  # fmt: skip
+    assert all(table["equal"] for table in found.values())
 
 
 def assert_the_pipeline_alone_moves_what_is_new(

@@ -1,7 +1,7 @@
 """What every Spark function of the library gives; as a program, on executors of their own.
 
-`spark-submit --py-files WHEEL cluster_program.py DATASET STATE FOLDER` prints a JSON report. The
-test that submits it calls `outcomes` on a local session too.
+`spark-submit --py-files WHEEL cluster_program.py DATASET STATE FOLDER DSN` prints a JSON report.
+The test that submits it calls `outcomes` on a local session too.
 """
 
 import json
@@ -16,7 +16,7 @@ SCHEMA = "tried_everywhere"
 AFTER, UNTIL = "1.5", "3.25"
 
 
-def main(dataset: str, state: str, folder: Path) -> None:
+def main(dataset: str, state: str, folder: Path, dsn: str) -> None:
     """Try everything on the cluster and print the report."""
     from pyspark.sql import SparkSession
 
@@ -24,7 +24,7 @@ def main(dataset: str, state: str, folder: Path) -> None:
     try:
         report = {
             "workers": whereabouts(spark),
-            "outcomes": outcomes(spark, dataset, state, folder),
+            "outcomes": outcomes(spark, dataset, state, folder, dsn),
         }
     finally:
         spark.stop()
@@ -49,7 +49,7 @@ def whereabouts(spark: Any) -> list[list[str | None]]:
     return sorted([list(row) for row in tasks.distinct().collect()], key=str)
 
 
-def outcomes(spark: Any, dataset: str, state: str, folder: Path) -> dict[str, list[str]]:
+def outcomes(spark: Any, dataset: str, state: str, folder: Path, dsn: str) -> dict[str, list[str]]:
     """Rows, as sorted JSON texts, of the source and of all that is made from its events."""
     from caspers_lib.replay.spark_source import register_replay_source
 
@@ -61,7 +61,8 @@ def outcomes(spark: Any, dataset: str, state: str, folder: Path) -> dict[str, li
         _land(spark, dataset, state, folder)
         events = spark.read.table(f"{SCHEMA}.all_events")
         tables = {"batch": batch, "stream": events, **_tables(spark, events)}
-        return _texts(tables | _answers(events, tables["silver_order_items"]))
+        found = _texts(tables | _answers(events, tables["silver_order_items"]))
+        return found | {"synced": _synced(spark, folder, dsn)}
     finally:
         spark.sql(f"DROP SCHEMA {SCHEMA} CASCADE")
 
@@ -136,6 +137,32 @@ def _answers(events: Any, lines: Any) -> dict[str, Any]:
     }
 
 
+def _synced(spark: Any, folder: Path, dsn: str) -> list[str]:
+    """The events as they arrive in PostgreSQL, copied there by the partitions."""
+    import psycopg
+
+    from caspers_lib.lakebase import SyncSpec, change_feed
+
+    spec = SyncSpec(
+        name="events",
+        source=f"{SCHEMA}.all_events",
+        keys=("event_id",),
+        database="tried",
+        schema=folder.name,
+        table="events",
+        mode="snapshot",
+        jsonb=("body",),
+    )
+    small, change_feed.SMALL_ROWS = change_feed.SMALL_ROWS, 0
+    try:
+        change_feed.sync_once(spark, spec, dsn, str(folder / "sync"))
+    finally:
+        change_feed.SMALL_ROWS = small
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(f"SELECT to_jsonb(t)::text FROM {spec.target} AS t".encode())
+        return sorted(row[0] for row in rows)
+
+
 def _texts(frames: dict[str, Any]) -> dict[str, list[str]]:
     from pyspark.sql import functions as F
 
@@ -148,4 +175,4 @@ def _texts(frames: dict[str, Any]) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])

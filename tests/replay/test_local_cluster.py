@@ -6,13 +6,14 @@ import site
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyspark
 import pytest
 
+from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.replay.clock import start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
@@ -130,6 +131,14 @@ def submit(
     return run
 
 
+@pytest.fixture
+def tried_database(tmp_path: Path) -> Iterator[str]:
+    """A database that executors can reach."""
+    with EmbeddedPostgres(tmp_path / "postgres" / "data") as server:
+        server.ensure_database("tried")
+        yield server.dsn("tried")
+
+
 def _environment(java: Path, spark_home: Path, python: Path) -> dict[str, str]:
     """This process's, without what its own Spark left in it."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
@@ -148,10 +157,11 @@ def test_every_spark_function_gives_the_same_on_executors_that_have_only_the_whe
     submit: Callable[..., dict[str, Any]],
     small: EventsFile,
     state: Path,
+    tried_database: str,
     tmp_path: Path,
 ) -> None:
     dataset = str(small.path)
-    report = submit(dataset, str(state), str(tmp_path / "there"))
+    report = submit(dataset, str(state), str(tmp_path / "there"), tried_database)
 
     executors = {Path(folder).name for _, folder in report["workers"]}
     assert executors == {"0", "1"}
@@ -163,6 +173,6 @@ def test_every_spark_function_gives_the_same_on_executors_that_have_only_the_whe
     begin = small.epoch
     assert found["batch"] == mapped(small, begin + 1.5 * DAY, begin + 3.25 * DAY)
     assert found["stream"] == mapped(small, None, begin + 4.5 * DAY)
-    here = outcomes(spark, dataset, str(state), tmp_path / "here")
+    here = outcomes(spark, dataset, str(state), tmp_path / "here", tried_database)
     assert all(here.values())
     assert found == here
