@@ -1,12 +1,10 @@
 """A Delta table brought to PostgreSQL: loaded once as it is, then by its change data feed.
 
-Contract: DESIGN section 8. The position in PostgreSQL rules: it is written in the transaction of
-the rows, and a run goes on from there, whatever became of the stream's checkpoint.
+Contract: DESIGN section 8. The position is in PostgreSQL: it is written in the transaction of the
+rows, and a run goes on from there. `continuous` does the same as a stream that stays.
 """
 
-import functools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import PySparkException
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.connection import Database, connect, execute, first_line
+from caspers_lib.lakebase.connection import Database, execute, first_line
 from caspers_lib.lakebase.partition_writer import copy_partitions
 from caspers_lib.lakebase.staging import (
     CHANGE_TYPE,
@@ -24,23 +22,29 @@ from caspers_lib.lakebase.staging import (
 )
 from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.lakebase.target import Position, SyncResult, prepare_target, read_position
+from caspers_lib.lakebase.target import (
+    Position,
+    SyncResult,
+    at_position,
+    prepare_target,
+    read_position,
+)
 from caspers_lib.lakebase.upsert import Snapshot, apply_changes, apply_staged
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
 
 __all__ = [
     "SMALL_ROWS",
     "SourceState",
     "SyncRun",
-    "make_change_feed_handler",
+    "apply_rows",
     "read_source",
+    "sent_rows",
     "snapshot_rows",
     "source_plan",
-    "start_stream",
+    "stream_error",
     "sync_once",
 ]
 
@@ -49,12 +53,20 @@ SMALL_ROWS = 10_000
 
 _FEED_PROPERTY = "delta.enableChangeDataFeed"
 _OWN_ERROR = re.compile(r"^caspers_lib\.[\w.]+Error: (.+)$", re.MULTILINE)
-_AHEAD = "CheckpointAheadError"
+_PYTHON_ERROR = re.compile(r"^[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
+_PREFIX = re.compile(r"^\[STREAM_FAILED\] .*? terminated with exception: ")
 # What Delta says when commits, or the files they name, are no longer there.
 _GAP = re.compile(
-    r"DELTA_VERSION_NOT_FOUND|DELTA_LOG_FILE_NOT_FOUND|DELTA_MISSING_CHANGE_DATA|"
-    r"DELTA_CHANGE_DATA_FILE_NOT_FOUND|DELTA_STREAMING_CANNOT_CONTINUE_PROCESSING_POST_SCHEMA|"
-    r"failOnDataLoss|FAILED_READ_FILE\.FILE_NOT_EXIST|FileNotFoundException"
+    r"\[(DELTA_VERSION_NOT_FOUND|DELTA_LOG_FILE_NOT_FOUND\w*|DELTA_MISSING_CHANGE_DATA|"
+    r"DELTA_MISSING_FILES_UNEXPECTED_VERSION|DELTA_TRUNCATED_TRANSACTION_LOG|"
+    r"DELTA_VERSIONS_NOT_CONTIGUOUS|DELTA_CHANGE_DATA_FILE_NOT_FOUND|"
+    r"FAILED_READ_FILE\.(DBR_)?FILE_NOT_EXIST)\]"
+)
+# And when the commits are from before a change of the columns that it can't read across.
+_OTHER_COLUMNS = re.compile(
+    r"\[(DELTA_SCHEMA_CHANGED_WITH_\w+|DELTA_STREAMING_INCOMPATIBLE_SCHEMA_CHANGE\w*|"
+    r"DELTA_CHANGE_DATA_FEED_INCOMPATIBLE_\w+|DELTA_READ_SOURCE_SCHEMA_CONFLICT|"
+    r"DELTA_STREAMING_CANNOT_CONTINUE_PROCESSING_POST_SCHEMA\w*)\]"
 )
 
 
@@ -140,21 +152,19 @@ def sync_once(
     spark: "SparkSession",
     spec: SyncSpec,
     database: Database,
-    checkpoint: str,
     *,
     reload: bool = False,
 ) -> SyncRun:
     """Bring the target up to the source's present state, then return.
 
     The first time, and where changes won't do (another source of the same name, a target that was
-    dropped, commits whose changes have been vacuumed), the table is loaded whole, in one
-    transaction that writes only what differs.
+    dropped, commits whose changes have been vacuumed or have other columns), the table is loaded
+    whole, in one transaction that writes only what differs.
 
     Args:
         spark: a session that knows the source table.
         spec: the synced table.
         database: the target's database.
-        checkpoint: folder for the stream's checkpoints; it may be deleted at any time.
         reload: load it whole in any case.
 
     Returns:
@@ -171,62 +181,11 @@ def sync_once(
     if loaded is not None:
         _load(spark, plan, source, database)
     elif spec.mode != "snapshot" and before.commit_version < source.version:
-        loaded = _follow(spark, plan, source, database, checkpoint, before)
-    with connect(database) as connection:
+        loaded = _follow(spark, plan, source, database, before)
+    with at_position(database, spec) as connection:
         after = read_position(connection, spec)
     assert after is not None  # noqa: S101 - `prepare_target` made it
     return SyncRun(after.totals - before.totals, after, loaded)
-
-
-def make_change_feed_handler(
-    plan: SyncPlan, database: Database
-) -> "Callable[[DataFrame, int], None]":
-    """A `foreachBatch` function that applies a batch of the change feed to the target.
-
-    It can be pickled and opens its own connection, since it runs in another process.
-
-    Args:
-        plan: the plan.
-        database: the target's database, prepared by `prepare_target`.
-
-    Returns:
-        A function of the batch (the source's columns and the change feed's) and its number.
-    """
-    return functools.partial(_apply_batch, plan=plan, database=database)
-
-
-def start_stream(
-    spark: "SparkSession",
-    plan: SyncPlan,
-    database: Database,
-    checkpoint: str,
-    position: Position,
-    *,
-    newest: int,
-    trigger_seconds: float | None = None,
-) -> "StreamingQuery":
-    """Start the stream that follows the change feed from the position on.
-
-    Args:
-        spark: a session that knows the source table.
-        plan: the plan.
-        database: the target's database, prepared by `prepare_target`.
-        checkpoint: folder for the stream's checkpoints.
-        position: where the target is.
-        newest: the source's newest version.
-        trigger_seconds: wall-clock seconds between batches; None ends when it has caught up.
-    """
-    # Delta refuses a version that isn't there yet; the handler skips one that is applied already.
-    start = min(position.commit_version + 1, newest)
-    changes = spark.readStream.option("readChangeFeed", "true").option("startingVersion", start)
-    writer = (
-        changes.table(plan.spec.source)
-        .writeStream.foreachBatch(make_change_feed_handler(plan, database))
-        .option("checkpointLocation", f"{checkpoint}/{position.generation}")
-    )
-    if trigger_seconds is None:
-        return writer.trigger(availableNow=True).start()
-    return writer.trigger(processingTime=f"{trigger_seconds} seconds").start()
 
 
 def _reason_to_load(spec: SyncSpec, source: SourceState, position: Position) -> str | None:
@@ -244,26 +203,23 @@ def _follow(
     plan: SyncPlan,
     source: SourceState,
     database: Database,
-    checkpoint: str,
     position: Position,
 ) -> str | None:
     """Apply what the change feed has; why the table was loaded whole instead, if it was."""
+    feed = spark.read.option("readChangeFeed", "true")
+    span = feed.option("startingVersion", position.commit_version + 1)
+    changes = span.option("endingVersion", source.version).table(plan.spec.source)
     try:
-        query = start_stream(spark, plan, database, checkpoint, position, newest=source.version)
-        try:
-            query.awaitTermination()
-        finally:
-            query.stop()
+        new = sent_rows(changes.where(f"{CHANGE_TYPE} <> 'update_preimage'"), plan)
+        apply_rows(new, plan, database, since=position.commit_version)
     except PySparkException as error:
-        if _AHEAD in str(error):
-            anew = _new_generation(database, plan.spec)
-            return _follow(spark, plan, source, database, checkpoint, anew)
-        if _GAP.search(str(error)):
-            _load(spark, plan, source, database)
-            return f"the change feed no longer reaches version {position.commit_version + 1}"
-        raise stream_error(plan.spec, error) from error
-    # Commits without rows (properties, OPTIMIZE) leave no batch behind.
-    with connect(database) as connection:
+        reason = _gap(error, position)
+        if reason is None:
+            raise stream_error(plan.spec, error) from error
+        _load(spark, plan, source, database)
+        return reason
+    # Commits without rows (properties, OPTIMIZE) leave no trace in the feed.
+    with at_position(database, plan.spec) as connection:
         execute(
             connection,
             "UPDATE {positions} SET commit_version = greatest(commit_version, %s) WHERE spec = %s",
@@ -273,27 +229,28 @@ def _follow(
     return None
 
 
+def _gap(error: PySparkException, position: Position) -> str | None:
+    """Why the change feed can't be followed any more, if that is what an error says."""
+    text = str(error)
+    if _OWN_ERROR.search(text):
+        return None
+    if _OTHER_COLUMNS.search(text):
+        return f"the change feed has other columns at version {position.commit_version + 1}"
+    if _GAP.search(text):
+        return f"the change feed no longer reaches version {position.commit_version + 1}"
+    return None
+
+
 def stream_error(spec: SyncSpec, error: PySparkException) -> SyncError:
     """The error of a stream's handler; of one in another process only the text comes back."""
-    own = _OWN_ERROR.search(str(error))
+    text = str(error)
+    own = _OWN_ERROR.search(text)
+    python = _PYTHON_ERROR.search(text) if "foreachBatch" in first_line(text) else None
+    what = python.group(1) if python else _PREFIX.sub("", first_line(text))
     return SyncError(
-        own.group(1) if own else f"The sync of {spec.name} failed: {first_line(error)}",
+        own.group(1) if own else f"The sync of {spec.name} failed: {what}",
         hint="Nothing of the failed batch was written; it is applied on the next run.",
     )
-
-
-def _new_generation(database: Database, spec: SyncSpec) -> Position:
-    """Leave the checkpoint behind and start another at the position."""
-    with connect(database) as connection:
-        execute(
-            connection,
-            "UPDATE {positions} SET generation = gen_random_uuid(), batch_id = -1 WHERE spec = %s",
-            (spec.name,),
-            positions=spec.positions,
-        )
-        position = read_position(connection, spec)
-    assert position is not None  # noqa: S101 - the caller read it before
-    return position
 
 
 def snapshot_rows(
@@ -311,7 +268,7 @@ def snapshot_rows(
 
     name = quote_name(*plan.spec.source.split("."))
     rows = spark.read.option("versionAsOf", version).table(name)
-    return _sent(
+    return sent_rows(
         rows.select(
             "*",
             F.lit("insert").alias(CHANGE_TYPE),
@@ -329,28 +286,25 @@ def _load(
     rows = snapshot_rows(spark, plan, source.version, source.committed_at)
     snapshot = Snapshot(source.id, source.version, source.committed_at)
     try:
-        return _apply_rows(rows, plan, database, since=-1, snapshot=snapshot)
+        return apply_rows(rows, plan, database, since=-1, snapshot=snapshot)
     except PySparkException as error:
         raise stream_error(plan.spec, error) from error
 
 
-def _sent(rows: "DataFrame", plan: SyncPlan) -> "DataFrame":
-    """The columns that cross over."""
+def sent_rows(rows: "DataFrame", plan: SyncPlan) -> "DataFrame":
+    """The columns that cross over, as the plan sends them.
+
+    Args:
+        rows: the source's columns and the change feed's.
+        plan: the plan.
+    """
     from pyspark.sql import functions as F
 
     columns = (F.expr(c.expression).alias(c.name) for c in plan.columns)
     return rows.select(*columns, CHANGE_TYPE, COMMIT_VERSION, COMMIT_TIME)
 
 
-def _apply_batch(batch: "DataFrame", batch_id: int, *, plan: SyncPlan, database: Database) -> None:
-    with connect(database) as connection:
-        position = read_position(connection, plan.spec)
-    since = -1 if position is None else position.commit_version
-    new = batch.where(f"{CHANGE_TYPE} <> 'update_preimage' AND {COMMIT_VERSION} > {since}")
-    _apply_rows(_sent(new, plan), plan, database, since=since, batch_id=batch_id)
-
-
-def _apply_rows(
+def apply_rows(
     rows: "DataFrame",
     plan: SyncPlan,
     database: Database,
@@ -359,6 +313,19 @@ def _apply_rows(
     batch_id: int = -1,
     snapshot: Snapshot | None = None,
 ) -> SyncResult:
+    """Apply a frame of changes: few rows through the driver, many from the partitions.
+
+    Args:
+        rows: what `sent_rows` gives, without the old values of updates.
+        plan: the plan.
+        database: the target's database, prepared by `prepare_target`.
+        since: changes of commits up to this one are left out.
+        batch_id: the stream's number of the batch.
+        snapshot: what the rows are the whole of; None for changes.
+
+    Raises:
+        SyncError: they can't be applied.
+    """
     few = rows.limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows <= SMALL_ROWS:
         return apply_changes(database, plan, few.to_batches(), batch_id=batch_id, snapshot=snapshot)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
+from pyspark.errors import PySparkException
 
 from caspers_lib.errors import SyncError
 from caspers_lib.lakebase.change_feed import read_source, snapshot_rows
@@ -125,6 +126,12 @@ def check_sync(
             rows = snapshot_rows(spark, plan, position.commit_version, source.committed_at)
             copy_partitions(rows, database, plan, staging, since=-1)
             return _compare(connection, plan, staging.sql, position, first)
+    except PySparkException as error:
+        raise SyncError(
+            f"The source {spec.source} can't be read as it was at the target's position: "
+            f"{first_line(error)}",
+            hint=f"Run `caspers sync {spec.name}`, then compare again.",
+        ) from error
     except psycopg.Error as error:
         raise SyncError(
             f"{spec.schema}.{spec.table} can't be compared: {first_line(error)}",

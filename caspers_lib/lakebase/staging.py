@@ -7,7 +7,7 @@ travels as text, so that PostgreSQL itself parses each value and says what is wr
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import adbc_driver_manager
@@ -113,23 +113,25 @@ def staging_table(database: Database, plan: SyncPlan) -> Iterator[StagingTable]:
     Args:
         database: the target's database.
         plan: the plan.
+
+    Raises:
+        PostgresError: the server can't be reached.
+        SyncError: it can't be made.
     """
     table = StagingTable(plan.spec.schema, f"{_PREFIX}{secrets.token_hex(8)}")
-    values = ", ".join(f"c{i} {c.staged_type}" for i, c in enumerate(plan.columns))
-    columns = (
-        "n bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000), part integer, deleted boolean, "
-        f"version bigint, refusal text, raw text, {values}"
-    )
     with connect(database, autocommit=True) as connection:
-        for (leftover,) in connection.execute(_LEFTOVERS, (table.schema, _PREFIX)).fetchall():
-            _drop(connection, StagingTable(table.schema, leftover))
-        # Held by this session, which ends with its process: while it is held, the table is in use.
-        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (table.name,))
-        execute(connection, "CREATE UNLOGGED TABLE {t} ({columns})", t=table.sql, columns=columns)
+        try:
+            _create(connection, plan, table)
+        except psycopg.Error as error:
+            raise SyncError(
+                f"A staging table of {plan.spec.name} can't be made: {first_line(error)}",
+                hint="Nothing was applied. Is the disk full, and may the user create tables there?",
+            ) from error
         try:
             yield table
         finally:
-            if not connection.closed and not connection.broken:
+            # If this session was ended, the next staging table takes this one away.
+            with suppress(psycopg.Error):
                 _drop(connection, table)
 
 
@@ -393,6 +395,19 @@ def _is_utf8(value: bytes | None) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _create(connection: psycopg.Connection, plan: SyncPlan, table: StagingTable) -> None:
+    for (leftover,) in connection.execute(_LEFTOVERS, (table.schema, _PREFIX)).fetchall():
+        _drop(connection, StagingTable(table.schema, leftover))
+    # Held by this session, which ends with its process: while it is held, the table is in use.
+    connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (table.name,))
+    values = ", ".join(f"c{i} {c.staged_type}" for i, c in enumerate(plan.columns))
+    columns = (
+        "n bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000), part integer, deleted boolean, "
+        f"version bigint, refusal text, raw text, {values}"
+    )
+    execute(connection, "CREATE UNLOGGED TABLE {t} ({columns})", t=table.sql, columns=columns)
 
 
 def _drop(connection: psycopg.Connection, table: StagingTable) -> None:

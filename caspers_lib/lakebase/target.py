@@ -1,5 +1,7 @@
 """A synced table on the PostgreSQL side: made ready, its position, its rows counted."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
@@ -19,6 +21,7 @@ from caspers_lib.lakebase.sync_spec import SyncSpec
 __all__ = [
     "Position",
     "SyncResult",
+    "at_position",
     "count_rows",
     "prepare_target",
     "read_position",
@@ -198,6 +201,24 @@ def read_position(
         tuple(columns),
         SyncResult(*totals),
     )
+
+
+@contextmanager
+def at_position(database: Database, spec: SyncSpec) -> Iterator[psycopg.Connection]:
+    """A transaction that reads or writes the position; what goes wrong in it is one sentence.
+
+    Args:
+        database: the target's database.
+        spec: the synced table.
+    """
+    try:
+        with connect(database) as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise SyncError(
+            f"The position of {spec.name} can't be read or written: {first_line(error)}",
+            hint="Was the connection cut? The next run goes on from the position.",
+        ) from error
 
 
 def count_rows(database: Database, spec: SyncSpec) -> int | None:

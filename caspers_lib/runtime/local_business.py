@@ -295,9 +295,7 @@ class LocalBusiness:
         dsn = self.dsn(spec)
         if dsn is None:
             raise PostgresError("PostgreSQL has not been started", hint="start it first")
-        schema = spec.source.partition(".")[0]
-        checkpoint = self.root.checkpoint(schema, f"sync_{spec.name}")
-        return sync_once(self.spark, spec, dsn, str(checkpoint), reload=reload)
+        return sync_once(self.spark, spec, dsn, reload=reload)
 
     def _sync(self, *specs: SyncSpec) -> Callable[[Report], str]:
         def work(report: Report) -> str:

@@ -182,7 +182,7 @@ def lag(folder: Path) -> dict[str, float]:
         for run in range(LAG_RUNS):
             _insert(spark, run * NEW_ROWS, NEW_ROWS)
             started = time.perf_counter()
-            sync_once(spark, spec, dsn, str(folder / "checkpoint"))
+            sync_once(spark, spec, dsn)
             took.append(time.perf_counter() - started)
         prepare_target(dsn, PLAN)
         for run in range(LAG_RUNS):
@@ -205,7 +205,7 @@ def load(folder: Path, times: int) -> dict[str, float]:
     _insert(spark, 0, count)
     with EmbeddedPostgres(folder / "postgres" / "data") as server:
         server.ensure_database("bench")
-        run = sync_once(spark, _bench_spec(), server.dsn("bench"), str(folder / "checkpoint"))
+        run = sync_once(spark, _bench_spec(), server.dsn("bench"))
     stop_session(spark)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return {"rows": run.result.written, "peak_mb": peak}

@@ -1,5 +1,4 @@
 import pickle
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 
 from caspers_lib.errors import SyncError
 from caspers_lib.lakebase import REFUNDS, SyncSpec
-from caspers_lib.lakebase.change_feed import SyncRun, make_change_feed_handler, sync_once
+from caspers_lib.lakebase.change_feed import SyncRun, sync_once
+from caspers_lib.lakebase.continuous import make_change_feed_handler
 from caspers_lib.lakebase.target import SyncResult
 from tests.lakebase.plans import PLAN
 
@@ -36,9 +36,9 @@ def spec(spark: Any) -> Iterator[SyncSpec]:
 
 
 @pytest.fixture
-def sync(spark: Any, spec: SyncSpec, database: str, tmp_path: Path) -> Callable[..., SyncRun]:
+def sync(spark: Any, spec: SyncSpec, database: str) -> Callable[..., SyncRun]:
     def run(**options: Any) -> SyncRun:
-        return sync_once(spark, spec, database, str(tmp_path / "checkpoint"), **options)
+        return sync_once(spark, spec, database, **options)
 
     return run
 
@@ -69,13 +69,12 @@ def execute(database: str, statement: str) -> Any:
 
 
 @pytest.mark.spark
-def test_the_target_follows_the_source_through_updates_deletes_and_a_lost_checkpoint(
+def test_the_target_follows_the_source_through_updates_deletes_and_a_source_made_anew(
     spark: Any,
     spec: SyncSpec,
     sync: Callable[..., SyncRun],
     database: str,
     refund_rows: Rows,
-    tmp_path: Path,
 ) -> None:
     create(spark, spec)
     assert (sync().result, sync().loaded) == (SyncResult(), None)
@@ -99,8 +98,6 @@ def test_the_target_follows_the_source_through_updates_deletes_and_a_lost_checkp
     (ts,) = execute(database, f"SELECT min(ts)::text FROM {spec.target}")
     assert ts.startswith("2024-03-01 12:00:00.123456")
 
-    shutil.rmtree(tmp_path / "checkpoint")
-    assert sync().result.written == 0
     insert(spark, spec, value("d", 1))
     assert sync().result == SyncResult(rows_in=1, written=1)
 
@@ -113,7 +110,7 @@ def test_the_target_follows_the_source_through_updates_deletes_and_a_lost_checkp
 
 
 @pytest.mark.spark
-def test_a_database_restored_from_a_backup_catches_up_although_the_checkpoint_is_ahead(
+def test_a_database_restored_from_a_backup_catches_up(
     spark: Any,
     spec: SyncSpec,
     sync: Callable[..., SyncRun],
@@ -204,18 +201,18 @@ def test_a_column_that_is_new_in_the_source_is_followed_and_other_changes_are_re
 
 @pytest.mark.spark
 def test_a_snapshot_needs_no_change_feed(
-    spark: Any, spec: SyncSpec, database: str, refund_rows: Rows, tmp_path: Path
+    spark: Any, spec: SyncSpec, database: str, refund_rows: Rows
 ) -> None:
     spark.sql(f"CREATE TABLE {spec.source} {COLUMNS} USING delta")
     insert(spark, spec, value("a", 1), value("b", 2))
     snapshot = replace(spec, mode="snapshot")
-    assert sync_once(spark, snapshot, database, str(tmp_path)).loaded == "first load"
+    assert sync_once(spark, snapshot, database).loaded == "first load"
     spark.sql(f"DELETE FROM {spec.source} WHERE order_id = 'a'")
-    run = sync_once(spark, snapshot, database, str(tmp_path))
+    run = sync_once(spark, snapshot, database)
     assert run.loaded == "snapshot"
     assert run.result == SyncResult(rows_in=1, unchanged=1, deleted=1)
     assert refund_rows(database) == {"b": {"usd": 2}}
-    assert sync_once(spark, snapshot, database, str(tmp_path)).loaded is None
+    assert sync_once(spark, snapshot, database).loaded is None
 
 
 @pytest.mark.spark

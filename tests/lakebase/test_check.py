@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,7 +23,7 @@ HOSTILE = "it''s \"q\"; DROP TABLE x; %s {names}"
 
 
 @pytest.fixture
-def things(spark: Any, database: str, tmp_path: Path) -> Any:
+def things(spark: Any, database: str) -> Any:
     spark.sql("CREATE SCHEMA IF NOT EXISTS lakebase_check")
     spark.sql(
         f"CREATE TABLE {SOURCE} (part STRING, no INT, usd DECIMAL(12,2), at TIMESTAMP, "
@@ -37,7 +36,7 @@ def things(spark: Any, database: str, tmp_path: Path) -> Any:
         for n in range(20)
     )
     spark.sql(f"INSERT INTO {SOURCE} VALUES {rows}")
-    yield lambda: sync_once(spark, SPEC, database, str(tmp_path))
+    yield lambda: sync_once(spark, SPEC, database)
     spark.sql("DROP SCHEMA lakebase_check CASCADE")
 
 

@@ -155,7 +155,7 @@ def _synced(spark: Any, folder: Path, dsn: str) -> list[str]:
     )
     small, change_feed.SMALL_ROWS = change_feed.SMALL_ROWS, 0
     try:
-        change_feed.sync_once(spark, spec, dsn, str(folder / "sync"))
+        change_feed.sync_once(spark, spec, dsn)
     finally:
         change_feed.SMALL_ROWS = small
     with psycopg.connect(dsn) as connection:
