@@ -51,6 +51,7 @@ __all__ = [
 SMALL_ROWS = 10_000
 """Batches of up to this many rows go through the driver; larger ones from the partitions."""
 
+_COMMITS_MEANWHILE = 100
 _FEED_PROPERTY = "delta.enableChangeDataFeed"
 _OWN_ERROR = re.compile(r"^caspers_lib\.[\w.]+Error: (.+)$", re.MULTILINE)
 _PYTHON_ERROR = re.compile(r"^[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
@@ -206,6 +207,9 @@ def _follow(
     position: Position,
 ) -> str | None:
     """Apply what the change feed has; why the table was loaded whole instead, if it was."""
+    if not _has_every_commit(spark, plan.spec, source, position):
+        _load(spark, plan, source, database)
+        return _no_longer_reaches(position)
     feed = spark.read.option("readChangeFeed", "true")
     span = feed.option("startingVersion", position.commit_version + 1)
     changes = span.option("endingVersion", source.version).table(plan.spec.source)
@@ -229,6 +233,24 @@ def _follow(
     return None
 
 
+def _has_every_commit(
+    spark: "SparkSession", spec: SyncSpec, source: SourceState, position: Position
+) -> bool:
+    """Whether the log has all commits since the position; a batch read passes over a gap."""
+    wanted = source.version - position.commit_version
+    if wanted == 1:
+        return True  # the newest is there
+    name = quote_name(*spec.source.split("."))
+    # Others may be committed meanwhile.
+    commits = spark.sql(f"DESCRIBE HISTORY {name} LIMIT {wanted + _COMMITS_MEANWHILE}")
+    span = f"version > {position.commit_version} AND version <= {source.version}"
+    return commits.where(span).count() == wanted
+
+
+def _no_longer_reaches(position: Position) -> str:
+    return f"the change feed no longer reaches version {position.commit_version + 1}"
+
+
 def _gap(error: PySparkException, position: Position) -> str | None:
     """Why the change feed can't be followed any more, if that is what an error says."""
     text = str(error)
@@ -237,7 +259,7 @@ def _gap(error: PySparkException, position: Position) -> str | None:
     if _OTHER_COLUMNS.search(text):
         return f"the change feed has other columns at version {position.commit_version + 1}"
     if _GAP.search(text):
-        return f"the change feed no longer reaches version {position.commit_version + 1}"
+        return _no_longer_reaches(position)
     return None
 
 

@@ -11,14 +11,14 @@ import psycopg
 from pyspark.errors import PySparkException
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.change_feed import read_source, snapshot_rows
+from caspers_lib.lakebase.change_feed import SourceState, read_source, snapshot_rows
 from caspers_lib.lakebase.connection import Database, connect, execute, first_line
 from caspers_lib.lakebase.identifiers import quote_identifier
 from caspers_lib.lakebase.partition_writer import copy_partitions
 from caspers_lib.lakebase.staging import staging_table
 from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.lakebase.target import Position, read_position
+from caspers_lib.lakebase.target import Position, at_position, read_position
 from caspers_lib.lakebase.upsert import mark_refused
 from caspers_lib.lakebase.upsert_sql import newest_sql, typed
 
@@ -113,16 +113,13 @@ def check_sync(
     """
     source = read_source(spark, spec)
     plan = plan_sync(spec, source.columns)
+    with at_position(database, spec) as connection:
+        _known(read_position(connection, spec), source, spec)
     try:
         # The transaction ends first: the staging table can't go while it is being read.
         with staging_table(database, plan) as staging, connect(database) as connection:
             connection.execute("SET LOCAL TimeZone = 'UTC'")
-            position = read_position(connection, spec, lock=True)
-            if position is None or position.source_id != source.id:
-                raise SyncError(
-                    f"{spec.schema}.{spec.table} was never synced from this {spec.source}.",
-                    hint=f"Run `caspers sync {spec.name}` first.",
-                )
+            position = _known(read_position(connection, spec, lock=True), source, spec)
             rows = snapshot_rows(spark, plan, position.commit_version, source.committed_at)
             copy_partitions(rows, database, plan, staging, since=-1)
             return _compare(connection, plan, staging.sql, position, first)
@@ -137,6 +134,16 @@ def check_sync(
             f"{spec.schema}.{spec.table} can't be compared: {first_line(error)}",
             hint="Does the target have every column of the plan? `caspers sync plan` tells.",
         ) from error
+
+
+def _known(position: Position | None, source: SourceState, spec: SyncSpec) -> Position:
+    """The position, if the target came from this source."""
+    if position is None or position.source_id != source.id:
+        raise SyncError(
+            f"{spec.schema}.{spec.table} was never synced from this {spec.source}.",
+            hint=f"Run `caspers sync {spec.name}` first.",
+        )
+    return position
 
 
 def _compare(

@@ -133,14 +133,17 @@ def apply_staged(
     Raises:
         SyncError: also when rows that were copied are no longer there.
     """
-    with _applying(database, plan, batch_id) as connection:
+    what = "The changes" if batch_id < 0 else f"Batch {batch_id}"
+    if snapshot is not None:
+        what = "The snapshot"
+    with _applying(database, plan, what) as connection:
         position = _begin(connection, plan, batch_id, snapshot)
         left = _keep_parts(connection, staging.sql, staged, position.commit_version)
         return _apply(connection, plan, staging.sql, left, batch_id, snapshot)
 
 
 @contextmanager
-def _applying(database: Database, plan: SyncPlan, batch_id: int) -> Iterator[psycopg.Connection]:
+def _applying(database: Database, plan: SyncPlan, what: str) -> Iterator[psycopg.Connection]:
     """One transaction; what the server refuses in it is one sentence."""
     try:
         with connect(database) as connection:
@@ -151,7 +154,6 @@ def _applying(database: Database, plan: SyncPlan, batch_id: int) -> Iterator[psy
             yield connection
     except psycopg.Error as error:
         spec = plan.spec
-        what = "The snapshot" if batch_id < 0 else f"Batch {batch_id}"
         raise SyncError(
             f"{what} of {spec.name} can't be applied to {spec.schema}.{spec.table}: "
             f"{first_line(error)}",

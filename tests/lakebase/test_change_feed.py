@@ -224,7 +224,7 @@ def test_a_batch_that_fails_is_an_error_with_the_servers_reason_and_applied_next
     insert(spark, spec, value("a", 1))
     execute(database, f"ALTER TABLE {spec.target} ADD CONSTRAINT no CHECK (order_id <> 'a')")
     with pytest.raises(
-        SyncError, match=r"Batch \d of refunds can't be applied.*violates"
+        SyncError, match=r"The changes of refunds can't be applied.*violates"
     ) as caught:
         sync()
     assert caught.value.hint

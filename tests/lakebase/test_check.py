@@ -27,7 +27,7 @@ def things(spark: Any, database: str) -> Any:
     spark.sql("CREATE SCHEMA IF NOT EXISTS lakebase_check")
     spark.sql(
         f"CREATE TABLE {SOURCE} (part STRING, no INT, usd DECIMAL(12,2), at TIMESTAMP, "
-        'tags ARRAY<STRING>, x DOUBLE, `we ird"` STRING) USING delta '
+        'tags ARRAY<STRING>, x DOUBLE, `we:ird"` STRING) USING delta '
         "TBLPROPERTIES (delta.enableChangeDataFeed = true)"
     )
     rows = ", ".join(
@@ -65,7 +65,7 @@ def test_both_sides_are_compared_by_key_and_value(
 
     execute(database, f"DELETE FROM {SPEC.target} WHERE no = 3")
     execute(database, f"INSERT INTO {SPEC.target} (part, no) VALUES ('mine', 1)")
-    execute(database, f'UPDATE {SPEC.target} SET usd = 0, "we ird""" = \'x\' WHERE no IN (4, 5, 6)')
+    execute(database, f'UPDATE {SPEC.target} SET usd = 0, "we:ird""" = \'x\' WHERE no IN (4, 5, 6)')
     found = check_sync(spark, SPEC, database, first=3)
     part = HOSTILE.replace("''", "'")
     assert not found.is_equal
@@ -73,8 +73,8 @@ def test_both_sides_are_compared_by_key_and_value(
     assert found.source_sum != found.target_sum
     assert found.first == (
         Difference((part, "3"), "missing"),
-        Difference((part, "4"), "different", ("usd", 'we ird"')),
-        Difference((part, "5"), "different", ("usd", 'we ird"')),
+        Difference((part, "4"), "different", ("usd", 'we:ird"')),
+        Difference((part, "5"), "different", ("usd", 'we:ird"')),
     )
 
 

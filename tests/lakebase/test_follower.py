@@ -13,6 +13,7 @@ import pytest
 from caspers_lib.errors import CaspersError, SyncError
 from caspers_lib.lakebase import REFUNDS, SyncSpec, watchdog
 from caspers_lib.lakebase.change_feed import SyncRun
+from caspers_lib.lakebase.connection import connect
 from caspers_lib.lakebase.continuous import Follower
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.lakebase.target import prepare_target
@@ -76,7 +77,7 @@ def insert(spark: Any, spec: SyncSpec, *orders: str) -> None:
 
 
 def orders(dsn: str) -> set[str]:
-    with psycopg.connect(dsn) as connection:
+    with connect(dsn) as connection:
         query = f"SELECT order_id FROM {REFUNDS.target}"
         return {order for (order,) in connection.execute(query.encode())}
 
