@@ -13,6 +13,8 @@ CaspersError
 ├── PipelineError        a flow of the declarative pipeline failed
 ├── PostgresError        PostgreSQL can't be started or reached
 ├── SyncError            a synced table's plan or batch can't be applied
+├── WorkspaceError       a Databricks workspace refuses, or can't be reached
+├── ResourceStateError   the record of a workspace's resources can't be read or written
 ├── AnswerError          a model's answer breaks its contract
 ├── ModelError           a model gave nothing that can be read
 │   ├── ModelUnavailableError   it can't be reached, is busy, or was not asked for that reason
@@ -41,11 +43,13 @@ __all__ = [
     "PostgresError",
     "ReplayLockedError",
     "ReplayStateError",
+    "ResourceStateError",
     "RootError",
     "RootLockedError",
     "SettingsError",
     "SinkError",
     "SyncError",
+    "WorkspaceError",
 ]
 
 
@@ -109,6 +113,14 @@ class PostgresError(CaspersError):
 
 class SyncError(CaspersError):
     """A synced table's plan or batch can't be applied."""
+
+
+class WorkspaceError(CaspersError):
+    """A Databricks workspace refuses, or can't be reached."""
+
+
+class ResourceStateError(CaspersError):
+    """The record of a workspace's resources can't be read or written."""
 
 
 class AnswerError(CaspersError, ValueError):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from caspers_lib import __version__
 from caspers_lib.cli.agent import agent_app
+from caspers_lib.cli.bundle import bundle_app
 from caspers_lib.cli.dataset import dataset_app
 from caspers_lib.cli.options import (
     DEFAULT_ROOT,
@@ -25,6 +26,7 @@ from caspers_lib.cli.options import (
     Root,
     Speed,
     StartDay,
+    TargetOption,
     absolute,
     local_root,
     replay_options,
@@ -48,6 +50,7 @@ app.add_typer(dataset_app, name="dataset")
 app.add_typer(replay_app, name="replay")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(agent_app, name="agent")
+app.add_typer(bundle_app, name="bundle")
 app.command()(stream)
 app.command()(sync)
 
@@ -119,6 +122,34 @@ def demo(
 
 
 @app.command()
+def up(
+    root: Root = DEFAULT_ROOT,
+    target: TargetOption = "default",
+    dataset: DatasetFile = None,
+    start_day: StartDay = None,
+    speed: Speed = None,
+    complaint_rate: ComplaintRate = None,
+    host: Annotated[str, typer.Option(help="The console's address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 0,
+) -> None:
+    """Run a target's tasks here once, as the workspace would, and show the tree."""
+    from caspers_lib.runtime.demo import Demo
+    from caspers_lib.runtime.local_business import LocalBusiness
+    from caspers_lib.runtime.up_view import run_up
+
+    local = local_root(
+        root,
+        start_day=start_day,
+        speed_multiplier=speed,
+        complaint_rate=complaint_rate,
+        target=target,
+    )
+    options = replay_options(speed, None, None, "batched")
+    business = LocalBusiness(local, dataset=absolute(dataset), options=options)
+    run_up(Demo(business, host=host, port=port, command="caspers up"), target, Console())
+
+
+@app.command()
 def status(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Say what is where: events, tables, replay, Postgres and console."""
     from caspers_lib.runtime.demo_view import status_table
@@ -135,8 +166,25 @@ def status(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
 def destroy(
     root: Root = DEFAULT_ROOT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    workspace: Annotated[
+        bool,
+        typer.Option("--workspace", help="What the tasks made in a Databricks workspace instead."),
+    ] = False,
+    target: TargetOption = "default",
+    catalog: Annotated[
+        str | None, typer.Option("--catalog", help="The catalog it was deployed to.")
+    ] = None,
+    warehouse_id: Annotated[
+        str | None, typer.Option("--warehouse-id", help="SQL warehouse to read the account with.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Profile of the Databricks configuration.")
+    ] = None,
 ) -> None:
-    """Remove everything the demo made under ROOT."""
+    """Remove everything the demo made under ROOT, or the tasks in a workspace."""
+    if workspace:
+        _destroy_workspace(target, catalog, warehouse_id, profile, dry_run=dry_run)
+        return
     from caspers_lib.runtime.destroy import destroy_root, removable
 
     local = local_root(root)
@@ -146,6 +194,22 @@ def destroy(
         print(f"{verb} {part}")
     if not parts:
         print(f"nothing to remove under {local.path}")
+
+
+def _destroy_workspace(
+    target: str,
+    catalog: str | None,
+    warehouse_id: str | None,
+    profile: str | None,
+    *,
+    dry_run: bool,
+) -> None:
+    from caspers_lib.runtime.settings import load_settings
+    from caspers_lib.runtime.workspace import workspace_client
+    from caspers_lib.runtime.workspace.destroy_view import destroy_from_here
+
+    settings = load_settings({"target": target, "catalog": catalog, "warehouse_id": warehouse_id})
+    destroy_from_here(workspace_client(profile), settings, print, dry_run=dry_run)
 
 
 def _print_error(error: CaspersError) -> None:

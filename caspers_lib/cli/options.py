@@ -20,6 +20,7 @@ __all__ = [
     "Root",
     "Speed",
     "StartDay",
+    "TargetOption",
     "absolute",
     "local_root",
     "replay_options",
@@ -55,6 +56,10 @@ ComplaintRate = Annotated[
 EventLayout = Annotated[
     Literal["batched", "per_event"],
     typer.Option("--layout", help="JSON lines in few files, or a file per event."),
+]
+TargetOption = Annotated[
+    Literal["default", "complaints", "free", "all"],
+    typer.Option("--target", envvar="CASPERS_TARGET", help="Which tasks."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

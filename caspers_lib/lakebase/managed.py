@@ -12,14 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.managed_calls import (
-    Deadline,
-    Patience,
-    ensured,
-    found,
-    refusal,
-    removed,
-)
+from caspers_lib.lakebase.managed_calls import change_feed_cures, ensured, removed
 from caspers_lib.lakebase.managed_request import (
     ManagedPlace,
     checked_branch,
@@ -36,6 +29,7 @@ from caspers_lib.lakebase.managed_request import (
     synced_table_request,
 )
 from caspers_lib.lakebase.sync_spec import SyncSpec
+from caspers_lib.workspace_calls import Deadline, Patience, found, refusal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -117,8 +111,8 @@ def ensure_project(
 
     Raises:
         SettingsError: the name is none.
-        SyncError: it could not be created, not in time, has another version, or was deleted and
-            is not purged yet.
+        WorkspaceError: it could not be created, or not in time.
+        SyncError: the one that exists has another version, or was deleted and is not purged yet.
     """
     from databricks.sdk.service.postgres import Project, ProjectSpec
 
@@ -154,7 +148,8 @@ def ensure_catalog(
 
     Raises:
         SettingsError: a name that the service doesn't take.
-        SyncError: it could not be created, not in time, or is another database's.
+        WorkspaceError: it could not be created, or not in time.
+        SyncError: the one that exists is another database's.
     """
     from databricks.sdk.service.postgres import Catalog, CatalogCatalogSpec
 
@@ -193,8 +188,9 @@ def create_synced_table(
         patience: how long to wait.
 
     Raises:
-        SyncError: the spec asks for what a managed synced table can't do, it could not be created,
-            not in time, failed, or the one that exists is another one.
+        SyncError: the spec asks for what a managed synced table can't do, or the one that exists
+            is another one.
+        WorkspaceError: it could not be created, not in time, or failed.
     """
     identity, wanted = synced_table_request(spec, place)
     name, source = f"synced_tables/{identity}", source_name(spec, place.source_catalog)
@@ -210,7 +206,8 @@ def create_synced_table(
     )
     table = _provisioned(client, name, deadline)
     if _state(table) == _FAILED:
-        raise refusal(f"{name} has failed", _message(table), _FAILED, source=source)
+        cures = change_feed_cures(source)
+        raise refusal(f"{name} has failed", _message(table), _FAILED, cures=cures)
     return _outcome(name, created, _state(table))
 
 
@@ -238,7 +235,7 @@ def delete_managed(
 
     Raises:
         SettingsError: a name that nothing can have; nothing has been deleted.
-        SyncError: one could not be deleted, or not in time; those after it were left.
+        WorkspaceError: one could not be deleted, or not in time; those after it were left.
     """
     api = client.postgres
     steps: list[tuple[str, partial[bool]]] = []
@@ -273,7 +270,7 @@ def synced_table_status(client: "WorkspaceClient", table: str) -> SyncedTableSta
 
     Raises:
         SettingsError: no table can have this id.
-        SyncError: the service doesn't answer or refuses.
+        WorkspaceError: the service doesn't answer or refuses.
     """
     name = f"synced_tables/{checked_table_id(table)}"
     there = found(client.postgres.get_synced_table, name)

@@ -1,118 +1,25 @@
-"""Calls to a workspace's Lakebase service: what went wrong in one sentence, waits that end.
+"""Operations of a workspace's Lakebase service: started, waited for, explained.
 
 Why: docs/decisions/managed-synced-tables.md.
 """
 
 import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from caspers_lib.errors import SettingsError, SyncError
+from caspers_lib.errors import WorkspaceError
 from caspers_lib.spark_sql import quote_name
+from caspers_lib.workspace_calls import Deadline, asked, explained, found, is_conflict, refusal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.postgres import DatabricksServiceExceptionWithDetailsProto
 
-__all__ = ["Deadline", "Patience", "asked", "ensured", "found", "refusal", "removed"]
+__all__ = ["change_feed_cures", "ensured", "removed"]
 
 T = TypeVar("T")
 
-_LONGEST_PAUSE = 10.0
-_LONGEST_TEXT = 300
-_CHANGE_FEED = re.compile(r"change[ _]?data[ _]?feed|\bCDF\b", re.IGNORECASE)
-# Looked for in the kind of an exception and in the service's code; the first that fits counts.
-_HINTS = (
-    (
-        r"Unauthenticated|UNAUTHENTICATED|UNAUTHORIZED",
-        "Log in: databricks auth login, or set DATABRICKS_HOST and DATABRICKS_TOKEN.",
-    ),
-    (
-        r"PermissionDenied|PERMISSION_DENIED",
-        "Ask an administrator for the permission, or use names that are yours.",
-    ),
-    (
-        r"NotFound|NOT_FOUND|DOES_NOT_EXIST",
-        "See that the project, the catalogs and the source exist and that you may use them.",
-    ),
-    (
-        r"ResourceConflict|ALREADY_EXISTS|ABORTED|CONFLICT",
-        "Something else may have this name, or is changing it now: look, then try again.",
-    ),
-    (
-        r"TooManyRequests|EXHAUSTED|LIMIT|Timeout|Connection|UNAVAILABLE|DEADLINE",
-        "Try again later: what is there already is kept.",
-    ),
-)
-_NO_BETTER_HINT = "The resource's page in the workspace may say more."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long something may take; the SDK itself would wait for ever.
-
-    A single request may take five minutes beyond that, while the SDK retries it.
-
-    Args:
-        timeout_seconds: how long at most.
-        sleep: pauses for so many seconds.
-        clock: seconds since any moment, never less than before.
-
-    Raises:
-        SettingsError: the time-out is not a positive number.
-    """
-
-    timeout_seconds: float = 1200.0
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-
-    def __post_init__(self) -> None:
-        """Refuse waits without an end."""
-        if not 0 < self.timeout_seconds < float("inf"):
-            raise SettingsError(
-                f"timeout_seconds is {self.timeout_seconds}.", hint="Choose a positive number."
-            )
-
-    def starts(self) -> "Deadline":
-        """The moment from which patience is lost, counted from now."""
-        return Deadline(self, self.clock() + self.timeout_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """The end of one wait, which may have several parts.
-
-    Args:
-        patience: whose end it is.
-        at: when, by its clock.
-    """
-
-    patience: Patience
-    at: float
-
-    def until(self, what: str, ask: Callable[[], T | None]) -> T:
-        """Ask at once and then after growing pauses, the last time at the end.
-
-        Args:
-            what: what is not the case as long as there is no answer; begins the error.
-            ask: gives None as long as there is no answer.
-
-        Raises:
-            SyncError: there was no answer in time.
-        """
-        pause = 1.0
-        while (answer := ask()) is None:
-            left = self.at - self.patience.clock()
-            if left <= 0:
-                raise SyncError(
-                    f"{what} within {self.patience.timeout_seconds:g} seconds.",
-                    hint="It may still be under way: the same call goes on where this one ended.",
-                )
-            self.patience.sleep(min(pause, left))
-            pause = min(pause + 1, _LONGEST_PAUSE)
-        return answer
+_CHANGE_FEED = r"change[ _]?data[ _]?feed|\bCDF\b"
 
 
 class Started(Protocol):
@@ -122,64 +29,18 @@ class Started(Protocol):
         """Its resource name."""
 
 
-def refusal(what: str, said: str, kind: str, *, source: str = "") -> SyncError:
-    """An error of the service as one of ours.
+def change_feed_cures(source: str) -> tuple[tuple[str, str], ...]:
+    """The hint for a source without a change data feed, as `refusal` takes it.
 
     Args:
-        what: what was not done, such as `The catalog x was not created`.
-        said: the service's words; the first 300 characters count.
-        kind: the exception's kind and the service's code.
-        source: the source table, for a hint to its change data feed.
+        source: the source table; empty where there is none.
     """
-    # The SDK appends its configuration to some messages.
-    words = " ".join(said.split(". Config: ", maxsplit=1)[0].split())
-    text = "".join(c if c.isprintable() else "?" for c in words)[:_LONGEST_TEXT]
-    if source and _CHANGE_FEED.search(words):
-        hint = (
-            f"ALTER TABLE {_sql_name(source)} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
-        )
-    else:
-        fitting = (hint for pattern, hint in _HINTS if re.search(pattern, kind))
-        hint = next(fitting, _NO_BETTER_HINT)
-    return SyncError(f"{what}: {text or kind}", hint=hint)
-
-
-def asked(what: str, call: Callable[[], T], *, source: str = "") -> T:
-    """What a call gives.
-
-    Args:
-        what: what was not done if it fails.
-        call: the call.
-        source: as for `refusal`.
-
-    Raises:
-        SyncError: the service refused, couldn't be reached, or answered what can't be read.
-    """
-    try:
-        return call()
-    except (OSError, ValueError) as error:  # the SDK's errors and those of requests are OSErrors
-        raise _explained(what, error, source) from error
-
-
-def found(get: Callable[[str], T], name: str) -> T | None:
-    """A resource, or None if there is none.
-
-    Args:
-        get: the SDK's function for it.
-        name: its resource name.
-
-    Raises:
-        SyncError: it can't be said whether there is one.
-    """
-    from databricks.sdk.errors.platform import NotFound
-
-    def look() -> T | None:
-        try:
-            return get(name)
-        except NotFound:
-            return None
-
-    return asked(f"{name} can't be read", look)
+    if not source:
+        return ()
+    statement = (
+        f"ALTER TABLE {_sql_name(source)} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+    )
+    return ((_CHANGE_FEED, statement),)
 
 
 def ensured(
@@ -201,13 +62,13 @@ def ensured(
         create: starts its creation.
         check: raises if the one that exists is another one.
         deadline: until when to wait.
-        source: as for `refusal`.
+        source: the source table, for a hint to its change data feed.
 
     Returns:
         Whether it was created.
 
     Raises:
-        SyncError: it could not be created, not in time, or is another one.
+        WorkspaceError: it could not be created, or not in time.
     """
     what = f"{name} was not created"
     existing = found(get, name)
@@ -216,9 +77,9 @@ def ensured(
             started = create()
         except (OSError, ValueError) as error:
             # Somebody was faster, or the SDK sent the request twice.
-            existing = found(get, name) if _is_conflict(error) else None
+            existing = found(get, name) if is_conflict(error) else None
             if existing is None:
-                raise _explained(what, error, source) from error
+                raise explained(what, error, cures=change_feed_cures(source)) from error
         else:
             _finish(client, started, what, deadline, source)
             return True
@@ -247,7 +108,7 @@ def removed(
         Whether there was one.
 
     Raises:
-        SyncError: it could not be deleted, or not in time.
+        WorkspaceError: it could not be deleted, or not in time.
     """
     from databricks.sdk.errors.platform import NotFound
 
@@ -283,7 +144,8 @@ def _finish(
     def finished() -> bool | None:
         state = asked(what, lambda: client.postgres.get_operation(operation))
         if state.error:
-            raise refusal(what, state.error.message or "", _code(state.error), source=source)
+            cures = change_feed_cures(source)
+            raise refusal(what, state.error.message or "", _code(state.error), cures=cures)
         return state.done or None
 
     deadline.until(what, finished)
@@ -291,7 +153,7 @@ def _finish(
 
 def _operation(started: Started, what: str) -> str:
     if not started.name():
-        raise SyncError(
+        raise WorkspaceError(
             f"{what}: the service named no operation to wait for.",
             hint="Look in the workspace whether it was done.",
         )
@@ -300,20 +162,6 @@ def _operation(started: Started, what: str) -> str:
 
 def _code(error: "DatabricksServiceExceptionWithDetailsProto") -> str:
     return error.error_code.value if error.error_code else "unknown error"
-
-
-def _is_conflict(error: Exception) -> bool:
-    from databricks.sdk.errors.platform import ResourceConflict
-
-    code = getattr(error, "error_code", None) or ""
-    return isinstance(error, ResourceConflict) or "ALREADY_EXISTS" in code
-
-
-def _explained(what: str, error: Exception, source: str) -> SyncError:
-    # Once the SDK has lost patience, its last error says why.
-    said = f"{error} ({error.__cause__})" if isinstance(error, TimeoutError) else str(error)
-    kind = f"{type(error).__name__} {getattr(error, 'error_code', None) or ''}"
-    return refusal(what, said, kind, source=source)
 
 
 def _sql_name(table: str) -> str:

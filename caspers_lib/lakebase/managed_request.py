@@ -3,7 +3,6 @@
 Contract: DESIGN section 8. Why: docs/decisions/managed-synced-tables.md.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,13 @@ from typing import TYPE_CHECKING
 from caspers_lib.errors import CaspersError, SettingsError, SyncError
 from caspers_lib.lakebase.identifiers import MAX_IDENTIFIER_BYTES, qualified, quote_identifier
 from caspers_lib.lakebase.sync_spec import SyncSpec
+from caspers_lib.service_names import (
+    LAKEBASE_CATALOG,
+    MAX_DISPLAY_NAME_CHARS,
+    PROJECT_ID,
+    UNITY_CATALOG_NAME,
+    project_id,
+)
 
 if TYPE_CHECKING:
     from databricks.sdk.service.postgres import SyncedTable, SyncedTableSyncedTableSpec
@@ -32,18 +38,9 @@ __all__ = [
     "synced_table_request",
 ]
 
-MAX_DISPLAY_NAME_CHARS = 256
-"""Longest display name of a project."""
-
-_MAX_PROJECT_CHARS = 63
-_DIGEST_CHARS = 8
-_PROJECT = re.compile(rf"[a-z][a-z0-9-]{{0,{_MAX_PROJECT_CHARS - 1}}}")
-_BRANCH = re.compile(rf"projects/{_PROJECT.pattern}/branches/{_PROJECT.pattern}")
-# These end up in the path of a request, which the SDK doesn't quote.
-_LAKEBASE_CATALOG = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_BRANCH = re.compile(rf"projects/{PROJECT_ID.pattern}/branches/{PROJECT_ID.pattern}")
+# It ends up in the path of a request, which the SDK doesn't quote; so does LAKEBASE_CATALOG.
 _PLAIN = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_IDENTIFIER_BYTES}}}")
-# Unity Catalog's own rule, for names that only travel in a body.
-_UNITY_CATALOG = re.compile(r"[^/.\s\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 
 _LETTERS = "It has 1 to {} ASCII letters, digits and underscores."
 # What says how a table is made, not what it is.
@@ -89,33 +86,6 @@ class ManagedPlace:
                 f"storage_catalog is {self.storage_catalog!a}, which is the Lakebase catalog.",
                 hint="A pipeline keeps its checkpoints in an ordinary catalog.",
             )
-
-
-def project_id(name: str) -> str:
-    """The id of a Lakebase project with that name.
-
-    Args:
-        name: any text of 1 to 256 characters.
-
-    Returns:
-        The name itself if it is an id; otherwise what is left of it and a digest of the whole, so
-        that two names get two ids.
-
-    Raises:
-        SettingsError: the name is blank or too long to be shown.
-    """
-    if not name.strip() or len(name) > MAX_DISPLAY_NAME_CHARS:
-        raise SettingsError(
-            f"A project's name has {len(name)} characters or is blank: {name[:40]!a}.",
-            hint=f"Choose a name of 1 to {MAX_DISPLAY_NAME_CHARS} characters.",
-        )
-    if _PROJECT.fullmatch(name):
-        return name
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
-    readable = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not readable[:1].isalpha():
-        readable = f"project-{readable}".rstrip("-")
-    return f"{readable[: _MAX_PROJECT_CHARS - _DIGEST_CHARS - 1].rstrip('-')}-{digest}"
 
 
 def production_branch(project: str) -> str:
@@ -269,7 +239,7 @@ def checked_project(project: str) -> str:
     Raises:
         SettingsError: no project can have this id.
     """
-    if not _PROJECT.fullmatch(project):
+    if not PROJECT_ID.fullmatch(project):
         raise SettingsError(
             f"project is {project!a}, which is no id of a project.",
             hint="project_id(name) makes one of any name.",
@@ -303,7 +273,7 @@ def checked_catalog(catalog: str) -> str:
     Raises:
         SettingsError: no Lakebase catalog can have this name.
     """
-    return _checked("catalog", catalog, _LAKEBASE_CATALOG, SettingsError)
+    return _checked("catalog", catalog, LAKEBASE_CATALOG, SettingsError)
 
 
 def checked_database(database: str) -> str:
@@ -328,7 +298,7 @@ def checked_table_id(table: str) -> str:
         SettingsError: no managed synced table can have this id.
     """
     parts = table.split(".")
-    patterns = (_LAKEBASE_CATALOG, _PLAIN, _PLAIN)
+    patterns = (LAKEBASE_CATALOG, _PLAIN, _PLAIN)
     if len(parts) != 3 or not all(p.fullmatch(x) for p, x in zip(patterns, parts, strict=True)):
         raise SettingsError(
             f"{table!a} is no synced table.", hint="Write it as catalog.schema.table."
@@ -353,7 +323,7 @@ def _comparable(spec: "SyncedTableSyncedTableSpec") -> dict[str, object]:
 
 
 def _checked_unity_name(what: str, name: str, error: type[CaspersError]) -> None:
-    if not _UNITY_CATALOG.fullmatch(name):
+    if not UNITY_CATALOG_NAME.fullmatch(name):
         raise error(
             f"{what} is {name[:80]!a}, which Unity Catalog doesn't take.",
             hint="A name has 1 to 255 characters and no dot, slash, space or control character.",
@@ -364,7 +334,7 @@ def _checked(what: str, name: str, pattern: re.Pattern[str], error: type[Caspers
     if not pattern.fullmatch(name):
         hint = (
             "It has 1 to 255 ASCII letters, digits, underscores and hyphens."
-            if pattern is _LAKEBASE_CATALOG
+            if pattern is LAKEBASE_CATALOG
             else _LETTERS.format(MAX_IDENTIFIER_BYTES)
         )
         raise error(f"{what} is {name[:80]!a}, which Lakebase doesn't take.", hint=hint)

@@ -52,6 +52,7 @@ class Demo:
         port: the console's port; 0 picks a free one.
         tick_seconds: wall-clock seconds between two ticks of the live replay.
         progress: what the stages report.
+        command: what owns ROOT, as others read it.
     """
 
     business: LocalBusiness
@@ -59,6 +60,7 @@ class Demo:
     port: int = 8000
     tick_seconds: float = 3.0
     progress: Progress = field(default_factory=Progress)
+    command: str = "caspers demo"
     url: str | None = None
     _tables: dict[str, int] = field(default_factory=dict)
 
@@ -73,23 +75,29 @@ class Demo:
         """
         root = self.business.root
         owner = replace(
-            Owner.this_process("caspers demo", self.business.dataset_file),
+            Owner.this_process(self.command, self.business.dataset_file),
             tick_seconds=self.tick_seconds,
         )
         with owned(root, owner):
             self.business.check()
             server = ConsoleServer(create_app(self.live_status), host=self.host, port=self.port)
             with server:
-                self.url = server.url
+                self.url = self.business.page_url = server.url
                 write_owner(root, replace(owner, url=server.url))
                 try:
                     yield
                 finally:
                     self.business.stop()
 
-    def first_round(self, stopping: Callable[[], bool] = lambda: False) -> RoundResult:
-        """Start everything and take all events through every table."""
-        return self._round(self.business.start_up(), stopping)
+    def first_round(
+        self, stopping: Callable[[], bool] = lambda: False, *, target: str = "all"
+    ) -> RoundResult:
+        """Start everything and take all events through the target's tables.
+
+        Raises:
+            SettingsError: there is no such target.
+        """
+        return self._round(self.business.start_up(target), stopping)
 
     def live(self, stop: Event, on_round: Callable[[RoundResult], None]) -> None:
         """Tick and take what is new through every table, until `stop` is set.

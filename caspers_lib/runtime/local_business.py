@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
+from urllib.request import urlopen
 
 from psycopg.conninfo import make_conninfo
 
@@ -18,6 +19,7 @@ from caspers_lib.agents.streams import (
     run_response_stream,
 )
 from caspers_lib.agents.tables import ensure_tables
+from caspers_lib.agents.tools import AI_SCHEMA, create_tools
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import EngineError, PostgresError
 from caspers_lib.lakebase import (
@@ -44,6 +46,7 @@ from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.spark import plan_for_few_rows, start_session, stop_session
 from caspers_lib.runtime.stages import Report, Stage
 from caspers_lib.runtime.tables_update import update_tables
+from caspers_lib.runtime.task_graph import AFTER, target_tasks
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
@@ -54,6 +57,20 @@ __all__ = ["LocalBusiness", "StreamName"]
 StreamName = Literal["refunds", "complaints", "responses"]
 
 _COMPLAINT_SEED = 42
+_PAGE_SECONDS = 30
+_ORDERS = "Order_Lakebase"
+# What a laptop has besides the tasks: servers, and what a page shows of an order.
+_NEED_POSTGRES = frozenset(
+    {"Lakebase_Reverse_ETL", "Complaint_Lakebase", "Databricks_App_Refund_Manager"}
+)
+_EACH_ROUND = (
+    "Spark_Declarative_Pipeline",
+    "Refund_Recommender_Stream",
+    "Complaint_Generator_Stream",
+    "Complaint_Agent_Stream",
+    "Lakebase_Reverse_ETL",
+    "Complaint_Lakebase",
+)
 _HEARTBEAT_EVENTS = 100_000
 
 
@@ -68,6 +85,7 @@ class LocalBusiness:
         now: the wall clock, UTC epoch seconds.
         domain: the business.
         postgres_dsn: a server to sync to, as a connection string; None is ROOT's own.
+        page_url: where the console is served; None where it isn't.
     """
 
     root: LocalRoot
@@ -80,6 +98,9 @@ class LocalBusiness:
     _spark: "SparkSession | None" = None
     _dsns: dict[str, str] = field(default_factory=dict)
     _ticking: Lock = field(default_factory=Lock)
+    _making_tools: Lock = field(default_factory=Lock)
+    _tools_made: bool = False
+    page_url: str | None = None
 
     def __post_init__(self) -> None:
         """Prepare the server's launcher; nothing starts yet."""
@@ -100,44 +121,58 @@ class LocalBusiness:
         if self.dataset is not None or self.root.dataset_file.exists():
             self.replay().next_window(self.now())
 
-    def start_up(self) -> tuple[Stage, ...]:
-        """Stages of the first round: servers beside the data, then `round`."""
-        return (
-            Stage("Local_Postgres", self.start_postgres),
-            Stage("Canonical_Data", self._canonical_data),
-            Stage("Local_Spark", self.start_spark),
-            Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark")),
-            *self._downstream(
-                ("Canonical_Data", "Local_Spark"), ("Local_Postgres",), ("Dimension_Tables",)
-            ),
-        )
+    def start_up(self, target: str = "all") -> tuple[Stage, ...]:
+        """Stages of the first round: servers beside the data, then the target's tasks.
+
+        Args:
+            target: one of `task_graph.TARGETS`.
+
+        Raises:
+            SettingsError: there is no such target.
+        """
+        tasks = target_tasks(target)
+        servers = [Stage("Local_Spark", self.start_spark)]
+        if not _NEED_POSTGRES.isdisjoint(tasks):
+            servers.insert(0, Stage("Local_Postgres", self.start_postgres))
+        stages = [self._stage(name, after) for name, after in tasks.items()]
+        dimensions = Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark"))
+        if "Lakebase_Reverse_ETL" in tasks:
+            after = ("Spark_Declarative_Pipeline", "Dimension_Tables", "Local_Postgres")
+            stages.append(Stage(_ORDERS, self._sync(*self._orders()), after))
+        return (*servers, dimensions, *stages)
 
     def round(self) -> tuple[Stage, ...]:
         """Stages that take what is new through every table, once."""
         plan_for_few_rows(self.spark)
-        return self._downstream((), (), ())
-
-    def _downstream(
-        self, data: tuple[str, ...], postgres: tuple[str, ...], dimensions: tuple[str, ...]
-    ) -> tuple[Stage, ...]:
-        pipeline = "Spark_Declarative_Pipeline"
-        refunds, complaints = "Refund_Recommender_Stream", "Complaint_Generator_Stream"
-        responses = "Complaint_Agent_Stream"
+        works = self._works()
+        after = {name: tuple(a for a in AFTER[name] if a in _EACH_ROUND) for name in _EACH_ROUND}
         # Names don't change while it runs: the first round brings them.
-        orders = [s for s in self._orders() if dimensions or s.mode != "snapshot"]
+        orders = [spec for spec in self._orders() if spec.mode != "snapshot"]
         return (
-            Stage(pipeline, self._pipeline, data),
-            Stage(refunds, self._refunds, (pipeline,)),
-            Stage(complaints, self._complaints, (pipeline,)),
-            Stage(responses, self._responses, (complaints,)),
-            Stage("Lakebase_Reverse_ETL", self._sync(REFUNDS), (refunds, *postgres)),
-            Stage(
-                "Complaint_Lakebase",
-                self._sync(COMPLAINT_TEXTS, COMPLAINTS),
-                (responses, *postgres),
-            ),
-            Stage("Order_Lakebase", self._sync(*orders), (pipeline, *dimensions, *postgres)),
+            *(Stage(name, works[name], after[name]) for name in _EACH_ROUND),
+            Stage(_ORDERS, self._sync(*orders), ("Spark_Declarative_Pipeline",)),
         )
+
+    def _stage(self, name: str, after: tuple[str, ...]) -> Stage:
+        """A task of the graph, after the servers that it needs here as well."""
+        needs = ("Local_Spark",) if name == "Spark_Declarative_Pipeline" else ()
+        if name in _NEED_POSTGRES:
+            needs = ("Local_Postgres",)
+        return Stage(name, self._works()[name], (*after, *needs))
+
+    def _works(self) -> dict[str, Callable[[Report], str]]:
+        return {
+            "Canonical_Data": self._canonical_data,
+            "Spark_Declarative_Pipeline": self._pipeline,
+            "Refund_Recommender_Agent": self._agent("refunds"),
+            "Refund_Recommender_Stream": self._refunds,
+            "Lakebase_Reverse_ETL": self._sync(REFUNDS),
+            "Databricks_App_Refund_Manager": self._page,
+            "Complaint_Agent": self._agent("responses"),
+            "Complaint_Generator_Stream": self._complaints,
+            "Complaint_Agent_Stream": self._responses,
+            "Complaint_Lakebase": self._sync(COMPLAINT_TEXTS, COMPLAINTS),
+        }
 
     def stop(self) -> None:
         """Stop Spark and PostgreSQL, in this order."""
@@ -146,6 +181,7 @@ class LocalBusiness:
                 stop_session(self._spark)
                 self._spark = None
         finally:
+            self._tools_made = False
             self._dsns.clear()
             self.postgres.stop()
 
@@ -212,7 +248,9 @@ class LocalBusiness:
     def _canonical_data(self, report: Report) -> str:
         if self.dataset is None and not self.root.dataset_file.exists():
             generate_dataset(
-                self.root.dataset, progress=lambda done: report(f"making the dataset, {done:.0%}")
+                self.root.dataset,
+                scale=self.root.settings.dataset_scale,
+                progress=lambda done: report(f"making the dataset, {done:.0%}"),
             )
         written = 0
 
@@ -289,6 +327,26 @@ class LocalBusiness:
         )
         run_response_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
         return "every complaint is answered"
+
+    def _agent(self, agent: Literal["refunds", "responses"]) -> Callable[[Report], str]:
+        def work(_report: Report) -> str:
+            with self._making_tools:
+                if not self._tools_made:
+                    create_tools(self.spark, domain=self.domain)
+                    self._tools_made = True
+            settings = self.root.settings
+            model = agent_model(settings, agent, cache=self.root.answer_cache("ai"))
+            who = "by the rules" if model is None else f"with {model.asker.model}"
+            return f"SQL tools in {AI_SCHEMA}; answers {who}"
+
+        return work
+
+    def _page(self, _report: Report) -> str:
+        if self.page_url is None:
+            return "no page is served by this command"
+        with urlopen(f"{self.page_url}/live", timeout=_PAGE_SECONDS) as page:  # noqa: S310 - our own
+            page.read()
+        return f"the page answers at {self.page_url}"
 
     def sync(self, spec: SyncSpec, *, reload: bool = False) -> SyncRun:
         """Bring one table to PostgreSQL, see `sync_once`."""

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from caspers_lib.errors import SettingsError
+from caspers_lib.runtime.task_graph import TargetName
 
 __all__ = ["Settings", "load_settings"]
 
@@ -56,6 +57,13 @@ class Settings(BaseModel):
             nothing yet; it is asked about again either way.
         refund_agent_url: a served refund agent, asked instead; empty for none.
         complaint_agent_url: a served complaint agent, asked instead; empty for none.
+        target: which tasks are deployed, see `task_graph.TARGETS`.
+        dataset_scale: orders of the generated dataset, as a share of the full one.
+        pipeline_id: the declarative pipeline in the workspace; the bundle knows it.
+        warehouse_id: SQL warehouse of the served agents' look-ups, and of the account of
+            resources where there is no Spark; empty for none.
+        app_name: the Databricks App in the workspace.
+        app_source: workspace folder of the app's code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +86,12 @@ class Settings(BaseModel):
     model_fallback: Literal["rules", "pending"] = "rules"
     refund_agent_url: str = ""
     complaint_agent_url: str = ""
+    target: TargetName = "default"
+    dataset_scale: float = Field(1.0, gt=0, le=100)
+    pipeline_id: str = ""
+    warehouse_id: str = ""
+    app_name: str = ""
+    app_source: str = ""
 
 
 def load_settings(

@@ -26,7 +26,7 @@ from caspers_lib.lakebase.managed import (
     project_id,
     synced_table_status,
 )
-from tests.lakebase.loopback_workspace import API, TOKEN, LoopbackWorkspace, Refused
+from caspers_lib.testing.workspace import API, TOKEN, LoopbackWorkspace, Refused
 from tests.lakebase.test_managed_request import (
     BRANCH,
     HOSTILE,
@@ -36,6 +36,7 @@ from tests.lakebase.test_managed_request import (
     SOURCE,
     SPEC,
     TABLE,
+    failure,
     refused,
 )
 
@@ -67,8 +68,24 @@ def patience(clock: FakeTime) -> Patience:
 
 @pytest.fixture
 def workspace() -> Iterator[LoopbackWorkspace]:
-    with LoopbackWorkspace({SOURCE: True}).running() as running:
+    with LoopbackWorkspace().running() as running:
+        running.add_schema(SOURCE.rpartition(".")[0])
+        running.add_table(SOURCE, change_feed=True)
         yield running
+
+
+def asked(workspace: LoopbackWorkspace) -> list[str]:
+    """The calls, each as method, resource name and query."""
+    return [
+        " ".join(
+            (
+                call.method,
+                call.path.removeprefix(f"{API}/"),
+                *(f"{name}={value}" for name, value in call.query.items()),
+            )
+        )
+        for call in workspace.calls
+    ]
 
 
 @pytest.fixture
@@ -98,7 +115,6 @@ def ready(
     ensure_project(client, PROJECT, patience=patience)
     ensure_catalog(client, "refunds_pg", branch=BRANCH, database="caspers", patience=patience)
     workspace.calls.clear()
-    workspace.bodies.clear()
     return client
 
 
@@ -129,7 +145,7 @@ def test_created_twice_and_deleted_these_calls_are_made(
         client, synced_tables=[TABLE], catalog="refunds_pg", project=PROJECT, patience=patience
     )
     assert [o.done for o in deleted] == ["deleted"] * 3
-    assert workspace.calls == [
+    assert asked(workspace) == [
         f"GET projects/{PROJECT}",
         f"POST projects project_id={PROJECT}",
         "GET operations/1",
@@ -201,7 +217,7 @@ def test_a_table_that_is_another_one_is_left_alone(
     message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert said in message
     assert "left alone" in hint
-    assert workspace.calls == [f"GET {NAME}"]
+    assert asked(workspace) == [f"GET {NAME}"]
 
 
 def test_a_table_whose_spec_the_service_keeps_to_itself_is_left_alone(
@@ -250,12 +266,12 @@ def test_a_name_that_something_else_has_is_an_error(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience, taken: Refused
 ) -> None:
     workspace.next_time(f"POST {API}/catalogs", taken)
-    message, hint = refused(
+    message, hint = failure(
         lambda: ensure_catalog(ready, "c", branch=BRANCH, database="d", patience=patience)
     )
     assert message == "catalogs/c was not created: Catalog 'c' already exists"
     assert "this name" in hint
-    assert workspace.calls == ["GET catalogs/c", "POST catalogs catalog_id=c", "GET catalogs/c"]
+    assert asked(workspace) == ["GET catalogs/c", "POST catalogs catalog_id=c", "GET catalogs/c"]
 
 
 @pytest.mark.parametrize("branch", [BRANCH, "projects/other/branches/production"])
@@ -314,7 +330,7 @@ def test_hostile_names_reach_no_service(
     ]
     for call in calls:
         refused(call, SettingsError)
-    assert workspace.calls == []
+    assert asked(workspace) == []
 
 
 def test_hostile_names_of_projects_become_ids(
@@ -333,7 +349,7 @@ def test_a_wait_ends_at_its_time_and_the_same_call_goes_on(
 ) -> None:
     workspace.lakebase.polls = 10**6
     clock.slept.clear()
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} was not created within 60 seconds."
     assert "goes on" in hint
     assert sum(clock.slept) == pytest.approx(60)
@@ -354,7 +370,7 @@ def test_a_table_is_waited_for_until_its_first_copy_is_made(
     outcome = create_synced_table(ready, SPEC, PLACE, patience=patience)
     assert (outcome.done, outcome.status) == ("created", "SYNCED_TABLE_ONLINE_NO_PENDING_UPDATE")
     workspace.lakebase.states = ["SYNCED_TABLE_PROVISIONING"]
-    message, _ = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, _ = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} was not provisioned within 60 seconds."
 
 
@@ -364,13 +380,13 @@ def test_creation_and_first_copy_share_one_time(
     workspace.lakebase.polls = 8  # 28 seconds
     workspace.lakebase.states = ["SYNCED_TABLE_PROVISIONING"]
     clock.slept.clear()
-    refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert sum(clock.slept) == pytest.approx(60)
 
 
 def test_pauses_grow_up_to_ten_seconds(clock: FakeTime) -> None:
     patience = Patience(timeout_seconds=100, sleep=clock.sleep, clock=clock.time)
-    refused(lambda: patience.starts().until("It was not done", lambda: None))
+    failure(lambda: patience.starts().until("It was not done", lambda: None))
     assert clock.slept == [*range(1, 11), 10, 10, 10, 10, 5]
 
 
@@ -385,8 +401,9 @@ def test_a_wait_without_an_end_is_refused(seconds: float) -> None:
 def test_a_source_without_a_change_feed_gets_the_statement_that_cures_it(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
-    workspace.lakebase.sources[SOURCE] = False
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    workspace.unity.remove("tables", SOURCE)
+    workspace.add_table(SOURCE)
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} was not created: Change Data Feed is not enabled on {SOURCE}."
     assert hint == f"ALTER TABLE {SOURCE} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
     whole = replace(SPEC, mode="snapshot")
@@ -396,9 +413,10 @@ def test_a_source_without_a_change_feed_gets_the_statement_that_cures_it(
 def test_the_statement_quotes_what_needs_it(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
-    workspace.lakebase.sources["caspersdev.s.o`brien"] = False
+    workspace.add_schema("caspersdev.s")
+    workspace.add_table("caspersdev.s.o`brien")
     spec = replace(SPEC, source="s.o`brien")
-    _, hint = refused(lambda: create_synced_table(ready, spec, PLACE, patience=patience))
+    _, hint = failure(lambda: create_synced_table(ready, spec, PLACE, patience=patience))
     assert hint.startswith("ALTER TABLE `caspersdev`.`s`.`o``brien` SET")
 
 
@@ -407,12 +425,12 @@ def test_a_missing_change_feed_may_show_late(
 ) -> None:
     said = "Table has no change data feed (delta.enableChangeDataFeed)."
     workspace.lakebase.fails = {"error_code": "INVALID_STATE", "message": said}
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message.endswith(said)
     assert hint.startswith("ALTER TABLE")
     workspace.lakebase.fails, workspace.lakebase.message = None, said
     workspace.lakebase.states = ["SYNCED_TABLE_OFFLINE_FAILED"]
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} has failed: {said}"
     assert hint.startswith("ALTER TABLE")
 
@@ -421,7 +439,7 @@ def test_a_failed_table_without_a_word_is_still_an_error(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     workspace.lakebase.states = ["SYNCED_TABLE_OFFLINE_FAILED"]
-    message, _ = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, _ = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} has failed: SYNCED_TABLE_OFFLINE_FAILED"
 
 
@@ -430,7 +448,7 @@ def test_an_operation_that_fails(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience, code: str | None
 ) -> None:
     workspace.lakebase.fails = {"error_code": code, "message": "too many\n tables\x1b[31m"}
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} was not created: too many tables?[31m"
     assert ("later" in hint) == (code == "RESOURCE_EXHAUSTED")
 
@@ -439,7 +457,7 @@ def test_an_operation_without_a_name_is_an_error(
     client: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     workspace.next_time(f"POST {API}/projects", b'{"done": true}')
-    message, _ = refused(lambda: ensure_project(client, PROJECT, patience=patience))
+    message, _ = failure(lambda: ensure_project(client, PROJECT, patience=patience))
     assert "named no operation" in message
 
 
@@ -447,10 +465,10 @@ def test_somebody_who_is_not_logged_in(
     connect: Callable[[str], WorkspaceClient], workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     stranger = connect("wrong-secret")
-    message, hint = refused(lambda: ensure_project(stranger, PROJECT, patience=patience))
+    message, hint = failure(lambda: ensure_project(stranger, PROJECT, patience=patience))
     assert message == f"projects/{PROJECT} can't be read: Invalid access token"
     assert "databricks auth login" in hint
-    message, _ = refused(lambda: delete_managed(stranger, project=PROJECT, patience=patience))
+    message, _ = failure(lambda: delete_managed(stranger, project=PROJECT, patience=patience))
     assert message == f"projects/{PROJECT} was not deleted: Invalid access token"
     assert len(workspace.calls) == 2
 
@@ -461,7 +479,7 @@ def test_somebody_who_may_not(
 ) -> None:
     no = Refused(403, "PERMISSION_DENIED", "User lacks USE CATALOG")
     workspace.next_time(call, no)
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message.endswith(": User lacks USE CATALOG")
     assert "permission" in hint
 
@@ -470,11 +488,11 @@ def test_missing_neighbours_are_named(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     nowhere = replace(PLACE, catalog="nowhere")
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, nowhere, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, nowhere, patience=patience))
     assert message.endswith("was not created: Catalog 'nowhere' does not exist.")
     assert "exist and" in hint
-    workspace.lakebase.sources.clear()
-    message, _ = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    workspace.unity.remove("tables", SOURCE)
+    message, _ = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message.endswith(f"{SOURCE} does not exist")
 
 
@@ -493,7 +511,7 @@ def test_throttling_without_an_end_is_an_error(
 ) -> None:
     slow = Refused(429, "REQUEST_LIMIT_EXCEEDED", "slow down", Retry_After="100")
     workspace.next_time(f"POST {API}/synced_tables", *[slow] * 9)
-    message, hint = refused(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
+    message, hint = failure(lambda: create_synced_table(ready, SPEC, PLACE, patience=patience))
     assert message == f"{NAME} was not created: Timed out after 0:05:00 (slow down)"
     assert "later" in hint
 
@@ -513,7 +531,7 @@ def test_an_answer_that_can_not_be_read_is_an_error(
     client: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience, page: bytes
 ) -> None:
     workspace.next_time(f"GET {API}/projects/{PROJECT}", page)
-    message, _ = refused(lambda: ensure_project(client, PROJECT, patience=patience))
+    message, _ = failure(lambda: ensure_project(client, PROJECT, patience=patience))
     assert message.startswith(f"projects/{PROJECT} can't be read: ")
 
 
@@ -522,7 +540,7 @@ def test_a_workspace_that_is_down_is_an_error(
 ) -> None:
     down = Refused(503, "TEMPORARILY_UNAVAILABLE", "down", Retry_After="200")
     workspace.next_time(f"GET {API}/projects/{PROJECT}", *[down] * 9)
-    message, hint = refused(lambda: ensure_project(client, PROJECT, patience=patience))
+    message, hint = failure(lambda: ensure_project(client, PROJECT, patience=patience))
     assert "(down)" in message
     assert "later" in hint
 
@@ -531,7 +549,7 @@ def test_a_long_message_is_cut(
     client: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     workspace.next_time(f"POST {API}/projects", Refused(400, "BAD_REQUEST", "x" * 10_000))
-    message, hint = refused(lambda: ensure_project(client, PROJECT, patience=patience))
+    message, hint = failure(lambda: ensure_project(client, PROJECT, patience=patience))
     assert len(message) < 400
     assert "page in the workspace" in hint
 
@@ -550,7 +568,7 @@ def test_what_is_not_there_counts_as_deleted(
         ManagedOutcome(name="catalogs/refunds_pg", done="absent"),
         ManagedOutcome(name=f"projects/{PROJECT}", done="absent"),
     )
-    assert [call.split()[0] for call in workspace.calls] == ["DELETE"] * 3
+    assert [call.method for call in workspace.calls] == ["DELETE"] * 3
     assert delete_managed(client, patience=patience) == ()
 
 
@@ -561,12 +579,12 @@ def test_a_deletion_that_fails_stops_before_what_comes_after(
     no = Refused(403, "PERMISSION_DENIED", "User is not an owner")
     workspace.next_time(f"DELETE {API}/{NAME}", no)
     workspace.calls.clear()
-    refused(
+    failure(
         lambda: delete_managed(
             ready, synced_tables=[TABLE], catalog="refunds_pg", project=PROJECT, patience=patience
         )
     )
-    assert workspace.calls == [f"DELETE {NAME}"]
+    assert asked(workspace) == [f"DELETE {NAME}"]
 
 
 @pytest.mark.parametrize(
@@ -588,7 +606,7 @@ def test_a_deletion_that_found_nothing_is_done(
     if is_done:
         assert delete()[0].done == "deleted"
     else:
-        message, _ = refused(delete)
+        message, _ = failure(delete)
         assert message == "catalogs/refunds_pg was not deleted: no"
 
 
@@ -600,7 +618,7 @@ def test_an_operation_that_goes_with_its_project_was_done(
     operation = f"operations/{len(workspace.lakebase.operations) + 1}"
     workspace.next_time(f"GET {API}/{operation}", gone)
     assert delete_managed(ready, project=PROJECT, patience=patience)[0].done == "deleted"
-    assert workspace.calls[-2:] == [f"GET {operation}", f"GET projects/{PROJECT}"]
+    assert asked(workspace)[-2:] == [f"GET {operation}", f"GET projects/{PROJECT}"]
 
 
 def test_an_operation_that_is_lost_while_its_project_stays_is_no_deletion(
@@ -609,7 +627,7 @@ def test_an_operation_that_is_lost_while_its_project_stays_is_no_deletion(
     delete_managed(ready, catalog="refunds_pg", patience=patience)
     name = f"projects/{PROJECT}"
     workspace.next_time(f"DELETE {API}/{name}", b'{"name": "operations/999"}')
-    message, _ = refused(lambda: delete_managed(ready, project=PROJECT, patience=patience))
+    message, _ = failure(lambda: delete_managed(ready, project=PROJECT, patience=patience))
     assert message == f"{name} was not deleted within 60 seconds."
 
 
@@ -617,7 +635,7 @@ def test_a_deletion_that_never_ends(
     ready: WorkspaceClient, workspace: LoopbackWorkspace, patience: Patience
 ) -> None:
     workspace.lakebase.polls = 10**6
-    message, _ = refused(lambda: delete_managed(ready, catalog="refunds_pg", patience=patience))
+    message, _ = failure(lambda: delete_managed(ready, catalog="refunds_pg", patience=patience))
     assert message == "catalogs/refunds_pg was not deleted within 60 seconds."
 
 

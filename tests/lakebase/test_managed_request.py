@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caspers_lib.errors import CaspersError, SettingsError, SyncError
+from caspers_lib.errors import CaspersError, SettingsError, SyncError, WorkspaceError
 from caspers_lib.lakebase.managed import (
     ManagedPlace,
     differences,
@@ -66,6 +66,10 @@ def refused(call: Callable[[], object], error: type[CaspersError] = SyncError) -
     assert hint
     assert "\n" not in message + hint
     return message, hint
+
+
+def failure(call: Callable[[], object]) -> tuple[str, str]:
+    return refused(call, WorkspaceError)
 
 
 # What is asked for.

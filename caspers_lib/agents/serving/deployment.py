@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.serving import ServedEntityInput
 
-__all__ = ["AgentResources", "DeployedAgent", "log_and_deploy"]
+__all__ = [
+    "AgentResources",
+    "DeployedAgent",
+    "agent_model_name",
+    "log_and_deploy",
+    "register_agent",
+    "serve_agent",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +112,81 @@ def log_and_deploy(
         CaspersError: logging, registering or serving failed.
     """
     checked_endpoint_name(endpoint_name)
-    model = f"{_checked_name('catalog', catalog)}.{_checked_name('schema', schema)}.{kind}_agent"
-    resources = resources or AgentResources()
-    mlflow = mlflow or _mlflow()
-    client = client or _workspace()
-    registered = _log(mlflow, kind, model, catalog, resources)
-    _serve(client, endpoint_name, model, registered, timeout)
+    model = agent_model_name(kind, catalog=catalog, schema=schema)
+    registered = register_agent(
+        kind, catalog=catalog, schema=schema, resources=resources, mlflow=mlflow
+    )
+    serve_agent(
+        client or _workspace(), endpoint_name, model=model, version=registered, timeout=timeout
+    )
     return DeployedAgent(model=model, version=registered, endpoint=endpoint_name)
+
+
+def agent_model_name(kind: AgentKind, *, catalog: str, schema: str = AI_SCHEMA) -> str:
+    """The agent's name in Unity Catalog.
+
+    Args:
+        kind: which agent.
+        catalog: catalog of the model.
+        schema: schema of the model.
+
+    Raises:
+        SettingsError: a name is not allowed.
+    """
+    return f"{_checked_name('catalog', catalog)}.{_checked_name('schema', schema)}.{kind}_agent"
+
+
+def register_agent(
+    kind: AgentKind,
+    *,
+    catalog: str,
+    schema: str = AI_SCHEMA,
+    resources: AgentResources | None = None,
+    mlflow: ModuleType | None = None,
+) -> str:
+    """Log an agent with this very code and register it as a new version.
+
+    Args:
+        kind: which agent.
+        catalog: catalog of the model and of what it uses.
+        schema: schema of the model.
+        resources: what the agent uses besides its rules; nothing if None.
+        mlflow: the module mlflow, or what stands in for it.
+
+    Returns:
+        The registered version.
+
+    Raises:
+        SettingsError: a name is not allowed; nothing has been done.
+        CaspersError: logging or registering failed.
+    """
+    model = agent_model_name(kind, catalog=catalog, schema=schema)
+    return _log(mlflow or _mlflow(), kind, model, catalog, resources or AgentResources())
+
+
+def serve_agent(
+    client: "WorkspaceClient",
+    endpoint_name: str,
+    *,
+    model: str,
+    version: str,
+    timeout: timedelta = timedelta(minutes=30),
+) -> None:
+    """Serve a registered version of an agent; an endpoint that exists gets it.
+
+    Args:
+        client: the workspace's client.
+        endpoint_name: the serving endpoint, created or updated.
+        model: the agent's name in Unity Catalog.
+        version: the registered version.
+        timeout: how long the endpoint may take at most.
+
+    Raises:
+        SettingsError: the endpoint's name is not allowed; nothing has been done.
+        CaspersError: serving failed.
+    """
+    checked_endpoint_name(endpoint_name)
+    _serve(client, endpoint_name, model, version, timeout)
 
 
 # The keys of `prompts`' facts; nothing is known, so that a try of it asks no model.
@@ -142,7 +217,7 @@ def _log(
             model_config=_model_config(catalog, resources),
             resources=_declared(mlflow, catalog, resources),
             input_example={"input": [{"role": "user", "content": _EXAMPLE_FACTS[kind]}]},
-            pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
             registered_model_name=model,
         )
     except mlflow.exceptions.MlflowException as error:

@@ -1,0 +1,181 @@
+"""The tasks of the agents: their SQL tools, models and endpoints, and their streams.
+
+Contract: DESIGN section 9. Each may be called again: what is there already is kept.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import caspers_lib
+from caspers_lib.agents.serving.agent_logic import AgentKind
+from caspers_lib.agents.serving.deployment import (
+    AgentResources,
+    agent_model_name,
+    register_agent,
+    serve_agent,
+)
+from caspers_lib.agents.tools import AI_SCHEMA, LOCATION_VIEW, TOOL_NAMES, tools_ddl
+from caspers_lib.domain.tables import Table
+from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
+from caspers_lib.runtime.workspace.data_tasks import ensure_schema, ensure_volume
+from caspers_lib.runtime.workspace.lakehouse import StreamName, agent_tables_in
+from caspers_lib.runtime.workspace.ledger import Ensured
+from caspers_lib.workspace_calls import asked
+
+__all__ = [
+    "complaint_agent",
+    "complaint_agent_stream",
+    "complaint_generator_stream",
+    "refund_recommender_agent",
+    "refund_recommender_stream",
+]
+
+
+def refund_recommender_agent(workspace: Workspace) -> TaskOutcome:
+    """The SQL tools, and the refund agent on its endpoint.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: something could not be made, or its name is taken.
+        CaspersError: the agent could not be registered or served.
+    """
+    endpoint = workspace.settings.refund_agent_endpoint_name
+    return _agent(workspace, "Refund_Recommender_Agent", "refund", endpoint)
+
+
+def complaint_agent(workspace: Workspace) -> TaskOutcome:
+    """The SQL tools, and the complaint agent on its endpoint.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: something could not be made, or its name is taken.
+        CaspersError: the agent could not be registered or served.
+    """
+    endpoint = workspace.settings.complaint_agent_endpoint_name
+    return _agent(workspace, "Complaint_Agent", "complaint", endpoint)
+
+
+def refund_recommender_stream(workspace: Workspace) -> TaskOutcome:
+    """A recommendation for each order that was delivered since the last run.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: a table could not be made.
+        PipelineError: the stream failed; the next run goes on.
+    """
+    return _stream(workspace, "Refund_Recommender_Stream", "refunds")
+
+
+def complaint_generator_stream(workspace: Workspace) -> TaskOutcome:
+    """Complaints of some whose orders were delivered since the last run.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: a table could not be made.
+        PipelineError: the stream failed; the next run goes on.
+    """
+    return _stream(workspace, "Complaint_Generator_Stream", "complaints")
+
+
+def complaint_agent_stream(workspace: Workspace) -> TaskOutcome:
+    """An answer to each complaint that was written since the last run.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: a table could not be made.
+        PipelineError: the stream failed; the next run goes on.
+    """
+    return _stream(workspace, "Complaint_Agent_Stream", "responses")
+
+
+def _agent(workspace: Workspace, task: str, kind: AgentKind, endpoint: str) -> TaskOutcome:
+    made = [ensure_schema(workspace, AI_SCHEMA), *_tools(workspace)]
+    resources = AgentResources(warehouse_id=workspace.settings.warehouse_id or None)
+    catalog = workspace.settings.catalog
+    model = agent_model_name(kind, catalog=catalog)
+    print_ = _digest([_code_digest(), catalog, repr(resources)])
+    registered = workspace.ledger.ensure(
+        "registered_model",
+        model,
+        lambda: register_agent(kind, catalog=catalog, resources=resources, mlflow=workspace.mlflow),
+        fingerprint=print_,
+    )
+    served = workspace.ledger.ensure(
+        "serving_endpoint",
+        endpoint,
+        lambda: serve_agent(workspace.client, endpoint, model=model, version=registered.detail),
+        fingerprint=_digest([model, registered.detail]),
+    )
+    made += [registered, served]
+    return TaskOutcome(
+        task=task,
+        done=f"{endpoint} serves {model} version {registered.detail}",
+        resources=tuple(made),
+    )
+
+
+def _tools(workspace: Workspace) -> list[Ensured]:
+    """The view and the functions; each anew where its text has changed."""
+    catalog = workspace.lakehouse.catalog
+    names = (LOCATION_VIEW, *TOOL_NAMES)
+    statements = tools_ddl(catalog=catalog, tables=agent_tables_in(catalog))
+    return [
+        workspace.ledger.ensure(
+            "view" if name == LOCATION_VIEW else "function",
+            workspace.full_name(AI_SCHEMA, name),
+            lambda statement=statement: workspace.lakehouse.execute(statement),  # type: ignore[misc]
+            fingerprint=_digest([statement]),
+        )
+        for name, statement in zip(names, statements, strict=True)
+    ]
+
+
+def _stream(workspace: Workspace, task: str, stream: StreamName) -> TaskOutcome:
+    schema = "recommender" if stream == "refunds" else "complaints"
+    tables = agent_tables_in(workspace.lakehouse.catalog)
+    made = [ensure_schema(workspace, schema), ensure_volume(workspace, schema, "checkpoints")]
+    both = [tables.complaints, tables.responses]
+    own = [tables.recommendations] if stream == "refunds" else both
+    made += [_table(workspace, table) for table in own]
+    events = ".".join(tables.events.split(".")[-2:])
+    there = asked(
+        f"The table {events} can't be read",
+        lambda: workspace.client.tables.exists(workspace.full_name(events)),
+    )
+    done = f"waits for Spark_Declarative_Pipeline: there is no table {events} yet"
+    if there.table_exists:
+        workspace.lakehouse.run_stream(stream)
+        done = "every order and complaint up to now is answered"
+    return TaskOutcome(task=task, done=done, resources=tuple(made))
+
+
+def _table(workspace: Workspace, table: Table) -> Ensured:
+    name = workspace.full_name(*table.name.split(".")[-2:])
+    return workspace.ledger.ensure(
+        "table", name, lambda: workspace.lakehouse.execute(table.create_sql())
+    )
+
+
+def _code_digest() -> str:
+    """Digest of this package's code, which an agent is logged with."""
+    package = Path(caspers_lib.__file__).parent
+    files = sorted(package.rglob("*.py"))
+    return _digest(f"{file.relative_to(package)}:{file.read_text('utf-8')}" for file in files)
+
+
+def _digest(texts: Iterable[str]) -> str:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(len(text).to_bytes(8, "big") + text.encode())
+    return found.hexdigest()[:16]

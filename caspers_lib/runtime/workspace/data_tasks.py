@@ -1,0 +1,179 @@
+"""The tasks that bring data: the dataset and its replay, and the declarative pipeline.
+
+Contract: DESIGN section 9. Each may be called again: what is there already is kept.
+"""
+
+from typing import TYPE_CHECKING
+
+from caspers_lib.errors import WorkspaceError
+from caspers_lib.medallion.registration import table_names
+from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
+from caspers_lib.runtime.workspace.ledger import Ensured
+from caspers_lib.workspace_calls import asked
+
+if TYPE_CHECKING:
+    from databricks.sdk.service.pipelines import GetPipelineResponse
+
+__all__ = ["canonical_data", "ensure_schema", "ensure_volume", "replay_tick",
+           "spark_declarative_pipeline"]  # fmt: skip
+
+_ACTIVE = {"QUEUED", "CREATED", "WAITING_FOR_RESOURCES", "INITIALIZING", "RESETTING",
+           "SETTING_UP_TABLES", "RUNNING", "STOPPING"}  # fmt: skip
+_FAILED = {"FAILED", "CANCELED"}
+
+
+def canonical_data(workspace: Workspace) -> TaskOutcome:
+    """The dataset, its dimension tables, and every event up to now.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        WorkspaceError: a schema, volume or table could not be made.
+        DatasetError, ReplayStateError, ReplayLockedError: the replay can't go on.
+    """
+    settings, lakehouse = workspace.settings, workspace.lakehouse
+    schema = settings.simulator_schema
+    made = [
+        ensure_schema(workspace, schema),
+        ensure_volume(workspace, schema, settings.events_volume),
+        ensure_volume(workspace, schema, "misc"),
+    ]
+    if not lakehouse.has_dataset():
+        lakehouse.write_dataset()
+    made += [_dimension(workspace, name) for name in lakehouse.dimensions]
+    events = lakehouse.tick(workspace.now())
+    return TaskOutcome(
+        task="Canonical_Data", done=f"{events:,} events written", resources=tuple(made)
+    )
+
+
+def replay_tick(workspace: Workspace) -> TaskOutcome:
+    """The events since the last run; nothing before `canonical_data` has run.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        DatasetError, ReplayStateError, ReplayLockedError: the replay can't go on.
+    """
+    if not workspace.lakehouse.has_dataset():
+        return TaskOutcome(task="Replay", done="waits for Canonical_Data: there is no dataset yet")
+    events = workspace.lakehouse.tick(workspace.now())
+    return TaskOutcome(task="Replay", done=f"{events:,} events written")
+
+
+def spark_declarative_pipeline(workspace: Workspace) -> TaskOutcome:
+    """The tables of the bundle's pipeline: an update is started, if none runs, and waited for.
+
+    A continuous pipeline is waited for until its tables are there.
+
+    Args:
+        workspace: where.
+
+    Raises:
+        SettingsError: no pipeline is named.
+        WorkspaceError: there is none of that id, its update failed, or took too long.
+    """
+    pipeline_id = workspace.needed("pipeline_id", "the bundle gives it: deploy examples/bundle")
+    client, what = workspace.client, f"The pipeline {pipeline_id}"
+    pipeline = asked(f"{what} can't be read", lambda: client.pipelines.get(pipeline_id))
+    running = _running_update(pipeline)
+    update = running or asked(
+        f"{what} was not started", lambda: client.pipelines.start_update(pipeline_id).update_id
+    )
+    continuous = bool(pipeline.spec and pipeline.spec.continuous)
+
+    def looked() -> str | None:
+        answer = asked(
+            f"{what}: its update can't be read",
+            lambda: client.pipelines.get_update(pipeline_id, update or "").update,
+        )
+        state = answer.state.value if answer and answer.state else ""
+        if state in _FAILED:
+            raise WorkspaceError(
+                f"{what}: its update {update} ended as {state}.",
+                hint="The pipeline's event log says why; this task can be run again.",
+            )
+        if continuous:
+            return "running" if state == "RUNNING" and _tables_there(workspace) else None
+        return "up to date" if state == "COMPLETED" else None
+
+    state = workspace.patience.starts().until(f"{what} is not up to date", looked)
+    return TaskOutcome(
+        task="Spark_Declarative_Pipeline",
+        done=f"{state}, update {update} {'ran already' if running else 'started'}",
+    )
+
+
+def ensure_schema(workspace: Workspace, schema: str) -> Ensured:
+    """See that a schema exists.
+
+    Args:
+        workspace: where.
+        schema: its name, without the catalog.
+
+    Raises:
+        WorkspaceError: it could not be made.
+    """
+    name = workspace.full_name(schema)
+
+    def create() -> None:
+        asked(
+            f"The schema {name} was not created",
+            lambda: workspace.client.schemas.create(schema, workspace.settings.catalog),
+        )
+
+    return workspace.ledger.ensure("schema", name, create, update=lambda: None)
+
+
+def ensure_volume(workspace: Workspace, schema: str, volume: str) -> Ensured:
+    """See that a managed volume exists.
+
+    Args:
+        workspace: where.
+        schema: its schema, which exists.
+        volume: its name.
+
+    Raises:
+        WorkspaceError: it could not be made.
+    """
+    from databricks.sdk.service.catalog import VolumeType
+
+    name = workspace.full_name(schema, volume)
+
+    def create() -> None:
+        asked(
+            f"The volume {name} was not created",
+            lambda: workspace.client.volumes.create(
+                workspace.settings.catalog, schema, volume, VolumeType.MANAGED
+            ),
+        )
+
+    return workspace.ledger.ensure("volume", name, create, update=lambda: None)
+
+
+def _dimension(workspace: Workspace, name: str) -> Ensured:
+    table = workspace.full_name(workspace.settings.simulator_schema, name)
+    return workspace.ledger.ensure(
+        "table", table, lambda: workspace.lakehouse.write_dimension(name)
+    )
+
+
+def _running_update(pipeline: "GetPipelineResponse") -> str | None:
+    """The id of the newest update, if it is under way."""
+    newest = next(iter(pipeline.latest_updates or []), None)
+    if newest is None or newest.state is None or newest.state.value not in _ACTIVE:
+        return None
+    return newest.update_id
+
+
+def _tables_there(workspace: Workspace) -> bool:
+    names = [workspace.full_name("lakeflow", table) for table in table_names()]
+    return all(
+        asked(
+            f"The table {name} can't be read",
+            lambda name=name: workspace.client.tables.exists(name),  # type: ignore[misc]
+        ).table_exists
+        for name in names
+    )

@@ -1,0 +1,199 @@
+"""What the tasks do with Spark and files; everything else they ask the workspace's services for.
+
+Contract: DESIGN sections 1 and 9.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
+from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.errors import WorkspaceError
+from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.engine import Replay
+from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
+from caspers_lib.runtime.settings import Settings
+from caspers_lib.spark_sql import quote_name
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["Lakehouse", "SparkLakehouse", "StreamName", "agent_tables_in"]
+
+StreamName = Literal["refunds", "complaints", "responses"]
+_SEED = 42
+
+
+class Lakehouse(Protocol):
+    """Spark and the volumes, as the tasks use them."""
+
+    @property
+    def catalog(self) -> str | None:
+        """The catalog in names of tables; None where the engine has none of that name."""
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the dataset's dimension tables."""
+
+    def has_dataset(self) -> bool:
+        """Whether the dataset is in its volume."""
+
+    def write_dataset(self) -> None:
+        """Generate the dataset into its volume; the events appear last."""
+
+    def write_dimension(self, name: str) -> None:
+        """Write a dimension table, anew if it is there."""
+
+    def tick(self, now: float) -> int:
+        """Write the events between the watermark and now, UTC epoch seconds; how many."""
+
+    def execute(self, statement: str) -> None:
+        """Run a SQL statement of our own."""
+
+    def run_stream(self, name: StreamName) -> None:
+        """Take what is new through an agent's stream."""
+
+
+def agent_tables_in(catalog: str | None) -> AgentTables:
+    """The agents' tables under names that hold in any process.
+
+    Args:
+        catalog: the catalog; None is the session's own.
+    """
+    if catalog is None:
+        return AGENT_TABLES
+    named = {
+        part: replace(getattr(AGENT_TABLES, part), name=f"{catalog}.{name}")
+        for part, name in (
+            (part, getattr(AGENT_TABLES, part).name)
+            for part in ("recommendations", "complaints", "responses", "model_calls",
+                         "open_questions")
+        )
+    }  # fmt: skip
+    return AgentTables(
+        events=f"{catalog}.{AGENT_TABLES.events}", lines=f"{catalog}.{AGENT_TABLES.lines}", **named
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparkLakehouse:
+    """Spark and the volumes of a workspace, or of a laptop that stands for one.
+
+    Args:
+        spark: the session.
+        settings: name catalog, schemas and volumes.
+        volumes: folder of the volumes.
+        catalog: the catalog in names of tables; None where the engine has none of that name.
+        domain: the business.
+    """
+
+    spark: "SparkSession"
+    settings: Settings
+    volumes: Path = Path("/Volumes")
+    catalog: str | None
+    domain: Domain = GHOST_KITCHEN
+
+    @classmethod
+    def here(
+        cls, spark: "SparkSession", settings: Settings, volumes: Path = Path("/Volumes")
+    ) -> "SparkLakehouse":
+        """The session's lakehouse, with the settings' catalog where the engine has catalogs.
+
+        Args:
+            spark: the session.
+            settings: name the catalog.
+            volumes: folder of the volumes.
+
+        Raises:
+            WorkspaceError: the engine has catalogs, but not this one.
+        """
+        names = {row.name for row in spark.catalog.listCatalogs()}
+        if settings.catalog in names:
+            return cls(spark=spark, settings=settings, volumes=volumes, catalog=settings.catalog)
+        if names <= {"spark_catalog"}:
+            return cls(spark=spark, settings=settings, volumes=volumes, catalog=None)
+        raise WorkspaceError(
+            f"The catalog {settings.catalog} doesn't exist, or you may not use it.",
+            hint="Set CATALOG to one that you may use, or create it first.",
+        )
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """See `Lakehouse`."""
+        from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
+
+        return tuple(DIMENSION_SCHEMAS)
+
+    def has_dataset(self) -> bool:
+        """See `Lakehouse`."""
+        return self._dataset.is_file()
+
+    def write_dataset(self) -> None:
+        """See `Lakehouse`."""
+        folder = self._dataset.parent
+        # A volume takes whole files; the writer of parquet wants to move about in one.
+        with tempfile.TemporaryDirectory() as scratch:
+            events = generate_dataset(Path(scratch), scale=self.settings.dataset_scale)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in sorted(events.parent.glob("*.parquet"), key=lambda f: f == events):
+                aside = folder / f".{file.name}.new"
+                shutil.copyfile(file, aside)
+                aside.replace(folder / file.name)
+
+    def write_dimension(self, name: str) -> None:
+        """See `Lakehouse`."""
+        rows = self.spark.read.parquet(str(self._dataset.with_name(f"{name}.parquet")))
+        table = quote_name(*self._inside(self.settings.simulator_schema, name))
+        rows.write.mode("overwrite").option("overwriteSchema", "true").saveAsTable(table)
+
+    def tick(self, now: float) -> int:
+        """See `Lakehouse`."""
+        misc = self._volume(self.settings.simulator_schema, "misc")
+        store = StateStore(misc)
+        replay = Replay(
+            dataset=EventsFile.open(self._dataset, self.domain),
+            sink=VolumeSink(
+                self._volume(self.settings.simulator_schema, self.settings.events_volume)
+            ),
+            store=store,
+            start_day=self.settings.start_day,
+            speed=self.settings.speed_multiplier if store.load() is None else None,
+            domain=self.domain,
+        )
+        return replay.tick(now).events
+
+    def execute(self, statement: str) -> None:
+        """See `Lakehouse`."""
+        self.spark.sql(statement)
+
+    def run_stream(self, name: StreamName) -> None:
+        """See `Lakehouse`."""
+        from caspers_lib.agents import streams
+
+        tables = agent_tables_in(self.catalog)
+        schema = "recommender" if name == "refunds" else "complaints"
+        checkpoint = str(self._volume(schema, "checkpoints") / name)
+        if name == "complaints":
+            rate = self.settings.complaint_rate
+            streams.run_complaint_stream(
+                self.spark, checkpoint, rate, _SEED, tables=tables, domain=self.domain
+            )
+        elif name == "refunds":
+            streams.run_refund_stream(self.spark, checkpoint, tables=tables, domain=self.domain)
+        else:
+            streams.run_response_stream(self.spark, checkpoint, tables=tables, domain=self.domain)
+
+    @property
+    def _dataset(self) -> Path:
+        return self._volume(self.settings.simulator_schema, "misc") / "dataset" / "events.parquet"
+
+    def _volume(self, schema: str, volume: str) -> Path:
+        return self.volumes / self.settings.catalog / schema / volume
+
+    def _inside(self, *names: str) -> tuple[str, ...]:
+        return names if self.catalog is None else (self.catalog, *names)

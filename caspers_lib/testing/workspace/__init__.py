@@ -1,0 +1,27 @@
+"""A Databricks workspace on the loopback, for tests: `databricks-sdk` talks to it over HTTP.
+
+It keeps state, and it refuses what it doesn't know: routes, queries, fields, names, and references
+to what doesn't exist. It can be slow, late and broken on demand, and it records what was asked.
+
+    from databricks.sdk import WorkspaceClient
+    from caspers_lib.testing.workspace import LoopbackWorkspace, Refused
+
+    with LoopbackWorkspace().running() as workspace:
+        client = WorkspaceClient(host=workspace.url, token=workspace.token)
+        client.catalogs.create("shop")
+        client.schemas.create("sales", "shop")
+        workspace.add_table("shop.sales.orders", change_feed=True)
+        no = Refused(403, "PERMISSION_DENIED", "User lacks USE CATALOG")
+        workspace.next_time("GET /api/2.1/unity-catalog/catalogs/shop", no)
+        print(*workspace.wire(), workspace.snapshot(), sep="\n")
+
+It models the service as its documentation and its SDK describe it, and has not been compared with
+a workspace. Importing it loads nothing heavy; running it needs the extra `databricks`.
+"""
+
+from caspers_lib.testing.workspace.duckdb_sql import DuckDBExecutor
+from caspers_lib.testing.workspace.lakebase import API
+from caspers_lib.testing.workspace.requests import Call, Refused, Request
+from caspers_lib.testing.workspace.server import TOKEN, LoopbackWorkspace
+
+__all__ = ["API", "TOKEN", "Call", "DuckDBExecutor", "LoopbackWorkspace", "Refused", "Request"]
