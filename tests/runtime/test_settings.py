@@ -25,6 +25,12 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "model_fallback": "rules",
         "refund_agent_url": "",
         "complaint_agent_url": "",
+        "target": "default",
+        "dataset_scale": 1.0,
+        "pipeline_id": "",
+        "warehouse_id": "",
+        "app_name": "",
+        "app_source": "",
     }
 
 
@@ -35,6 +41,7 @@ def test_the_first_source_that_names_a_parameter_wins(name: str) -> None:
         "complaint_rate": ("0.1", "0.2", "0.3"),
         "model_api": ("chat", "responses", "chat"),
         "model_fallback": ("rules", "pending", "rules"),
+        "target": ("free", "all", "complaints"),
     }
     first, second, third = choices.get(name, (first, second, third))
     upper = name.upper()

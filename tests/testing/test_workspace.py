@@ -3,7 +3,9 @@
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError, NotFound
 from databricks.sdk.service import catalog
 
+from caspers_lib.testing import workspace as package
 from caspers_lib.testing.workspace import LoopbackWorkspace, Refused
 
 UC = "/api/2.1/unity-catalog"
@@ -161,6 +164,28 @@ def test_an_error_of_its_own_is_an_answer(
     workspace.unity.stores.pop("functions")
     assert "KeyError" in refuses(lambda: client.functions.get("a.b.c"))
     assert workspace.calls[-1].status == 500
+
+
+def test_of_many_at_once_one_gets_the_name(
+    client: WorkspaceClient, workspace: LoopbackWorkspace
+) -> None:
+    def create(_: int) -> bool:
+        try:
+            client.catalogs.create("c")
+        except DatabricksError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(24))) == 1
+    assert sorted(call.status for call in workspace.calls) == [200, *[409] * 23]
+
+
+def test_the_example_runs(client: WorkspaceClient, capsys: pytest.CaptureFixture[str]) -> None:
+    example = dedent((package.__doc__ or "").split("\n\n", 2)[2].partition("\n\nIt models")[0])
+    assert client.config.host  # whose fixture unsets DATABRICKS_*
+    exec(example, {})  # noqa: S102
+    assert f"POST {UC}/schemas" in capsys.readouterr().out
 
 
 # Unity Catalog.

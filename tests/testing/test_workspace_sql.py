@@ -109,7 +109,7 @@ def test_tables_of_three_part_names_are_created_merged_and_read(
 ) -> None:
     create = (
         "CREATE TABLE IF NOT EXISTS `shop`.`sales`.`orders` (`id` STRING COMMENT 'it\\'s',"
-        " `at` TIMESTAMP) USING delta PARTITIONED BY (`id`) COMMENT 'x (y' TBLPROPERTIES ('a' = 'b')"
+        " `at` TIMESTAMP) USING delta PARTITIONED BY (`id`) COMMENT 'x (y' TBLPROPERTIES (a = 'b')"
     )
     assert state(run("CREATE SCHEMA IF NOT EXISTS `shop`.`sales`")) == StatementState.SUCCEEDED
     for _ in range(2):

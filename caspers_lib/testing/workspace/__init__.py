@@ -13,7 +13,7 @@ to what doesn't exist. It can be slow, late and broken on demand, and it records
         workspace.add_table("shop.sales.orders", change_feed=True)
         no = Refused(403, "PERMISSION_DENIED", "User lacks USE CATALOG")
         workspace.next_time("GET /api/2.1/unity-catalog/catalogs/shop", no)
-        print(*workspace.wire(), workspace.snapshot(), sep="\n")
+        print(workspace.wire(), workspace.snapshot())
 
 It models the service as its documentation and its SDK describe it, and has not been compared with
 a workspace. Importing it loads nothing heavy; running it needs the extra `databricks`.

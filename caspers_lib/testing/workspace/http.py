@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from caspers_lib.testing.workspace.requests import (
@@ -14,9 +14,15 @@ from caspers_lib.testing.workspace.requests import (
     invalid,
 )
 
-__all__ = ["handler"]
+__all__ = ["Server", "handler"]
 
 _JSON = {"Content-Type": "application/json"}
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; many may come at once without any being turned away."""
+
+    request_queue_size = 128
 
 
 def handler(

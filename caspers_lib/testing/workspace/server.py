@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from http.server import ThreadingHTTPServer
 from urllib.parse import unquote
 
 from caspers_lib.testing.workspace.apps import Apps
 from caspers_lib.testing.workspace.catalogs import Catalogs
 from caspers_lib.testing.workspace.files import Files
-from caspers_lib.testing.workspace.http import handler
+from caspers_lib.testing.workspace.http import Server, handler
 from caspers_lib.testing.workspace.jobs import Jobs, RunJob
 from caspers_lib.testing.workspace.lakebase import Lakebase
 from caspers_lib.testing.workspace.people import People
@@ -317,7 +316,7 @@ class LoopbackWorkspace:
     @contextmanager
     def running(self) -> Iterator["LoopbackWorkspace"]:
         """Serve from a thread until the block ends."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self.answer))
+        server = Server(("127.0.0.1", 0), handler(self.answer))
         self.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
