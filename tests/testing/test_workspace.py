@@ -329,6 +329,7 @@ def test_files_are_written_read_listed_and_deleted(
     assert contents is not None
     with contents:
         assert contents.read() == b"\x01{}"
+    assert any("expire_time=*&path=" in line for line in workspace.wire())
     assert [e.name for e in shop.files.list_directory_contents(f"{root}/a")] == ["b"]
     shop.files.get_directory_metadata(f"{root}/a/b")
     shop.files.delete(f"{root}/a/b/x y%.bin")

@@ -168,7 +168,10 @@ class Call:
 
     def __str__(self) -> str:
         """One line, the same for the same call."""
-        asked = "&".join(f"{name}={value}" for name, value in sorted(self.query.items()))
+        query = self.query
+        if "expire_time" in query:  # the SDK counts it from now, which no golden file could match
+            query = {**query, "expire_time": "*"}
+        asked = "&".join(f"{name}={value}" for name, value in sorted(query.items()))
         parts = [self.method, self.path + (f"?{asked}" if asked else "")]
         if self.body:
             parts.append(json.dumps(self.body, sort_keys=True, ensure_ascii=False))
