@@ -19,6 +19,7 @@ from caspers_lib.agents.tools import AI_SCHEMA, LOCATION_VIEW, TOOL_NAMES, tools
 from caspers_lib.domain.tables import Table
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.data_tasks import ensure_schema, ensure_volume
+from caspers_lib.runtime.workspace.lakebase_places import complaint_place, refresh, refund_place
 from caspers_lib.runtime.workspace.lakehouse import StreamName, agent_tables_in
 from caspers_lib.runtime.workspace.ledger import Ensured
 from caspers_lib.workspace_calls import asked
@@ -156,7 +157,8 @@ def _stream(workspace: Workspace, task: str, stream: StreamName) -> TaskOutcome:
     done = f"waits for Spark_Declarative_Pipeline: there is no table {events} yet"
     if there.table_exists:
         workspace.lakehouse.run_stream(stream)
-        done = "every order and complaint up to now is answered"
+        place = (refund_place if stream == "refunds" else complaint_place)(workspace.settings)
+        done = f"all up to now is answered; {refresh(workspace, place)} synced tables follow"
     return TaskOutcome(task=task, done=done, resources=tuple(made))
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
     from pyspark.sql import DataFrame, SparkSession
 
+    from caspers_lib.lakebase import Database
+
 __all__ = ["TaskOutcome", "Workspace", "workspace_client"]
 
 
@@ -63,6 +65,8 @@ class Workspace:
         patience: how long to wait for what the services make.
         now: the wall clock, UTC epoch seconds.
         mlflow: the module mlflow, or what stands in for it; loaded by who needs it if None.
+        reach: gives how a database is reached, of client, branch and name; `lakebase_database`
+            if None.
     """
 
     settings: Settings
@@ -72,6 +76,7 @@ class Workspace:
     patience: Patience = field(default_factory=Patience)
     now: Callable[[], float] = time.time
     mlflow: ModuleType | None = None
+    reach: "Callable[[WorkspaceClient, str, str], Database] | None" = None
 
     @classmethod
     def here(
@@ -116,6 +121,7 @@ class Workspace:
         patience: Patience | None = None,
         now: Callable[[], float] = time.time,
         mlflow: ModuleType | None = None,
+        reach: "Callable[[WorkspaceClient, str, str], Database] | None" = None,
     ) -> "Workspace":
         """A workspace over parts that are there; the account of resources is prepared.
 
@@ -127,6 +133,7 @@ class Workspace:
             patience: how long to wait for what the services make.
             now: the wall clock, UTC epoch seconds.
             mlflow: as for the class.
+            reach: as for the class.
         """
         store.prepare()
         patience = patience or Patience()
@@ -139,6 +146,7 @@ class Workspace:
             patience=patience,
             now=now,
             mlflow=mlflow,
+            reach=reach,
         )
 
     def full_name(self, *names: str) -> str:

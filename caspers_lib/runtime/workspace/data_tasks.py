@@ -95,8 +95,8 @@ def spark_declarative_pipeline(workspace: Workspace) -> TaskOutcome:
                 f"{what}: its update {update} ended as {state}.",
                 hint="The pipeline's event log says why; this task can be run again.",
             )
-        if continuous:
-            return "running" if state == "RUNNING" and _tables_there(workspace) else None
+        if continuous and state == "RUNNING" and _tables_there(workspace):
+            return "running"
         return "up to date" if state == "COMPLETED" else None
 
     state = workspace.patience.starts().until(f"{what} is not up to date", looked)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from caspers_lib.testing.workspace.requests import (
     Document,
@@ -186,7 +187,8 @@ class Apps:
             if not course.has_ended:
                 raise Refused(409, "RESOURCE_CONFLICT", f"The app {name} is being deployed")
         identity = f"deployment-{self.common.number('deployment')}"
-        made = {"mode": "SNAPSHOT", **body, "deployment_id": identity, "create_time": NOW}
+        made = {"mode": "SNAPSHOT", **body, "deployment_id": identity}
+        made["create_time"] = _rfc3339(self.common.moment_ms())
         self._deployments[name][identity] = (made, self._course(), self.fails)
         return self._progress(*self._deployments[name][identity], look=False)
 
@@ -250,3 +252,7 @@ class Apps:
     def snapshot(self) -> Document:
         """The apps."""
         return {"apps": self.apps.snapshot()}
+
+
+def _rfc3339(epoch_ms: int) -> str:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from copy import deepcopy
 
+from caspers_lib.testing.workspace.pipelines import Pipelines
 from caspers_lib.testing.workspace.requests import (
     Document,
     Refused,
@@ -42,11 +43,13 @@ class Lakebase:
     Args:
         common: of the workspace.
         unity: has the source tables, and the names of all catalogs.
+        pipelines: run the syncs.
     """
 
-    def __init__(self, common: Common, unity: Unity) -> None:
+    def __init__(self, common: Common, unity: Unity, pipelines: Pipelines) -> None:
         self.common = common
         self.unity = unity
+        self.pipelines = pipelines
         self.operations: dict[str, Document] = {}
         self.polls = 2  # how often an operation is asked for until it is done
         self.fails: Document | None = None  # the error that operations end with
@@ -74,6 +77,7 @@ class Lakebase:
         yield "GET", f"{API}/({_BRANCH})", self.branch
         yield "GET", f"{API}/({_BRANCH})/endpoints", self.endpoints
         yield "GET", f"{API}/({_BRANCH}/endpoints/[^/]+)", self.endpoint
+        yield "GET", f"{API}/({_BRANCH})/databases", self.databases
         yield "GET", f"{API}/({_BRANCH})/roles", self.roles
         yield "POST", f"{API}/({_BRANCH})/roles", self.create_role
         yield "GET", f"{API}/({_BRANCH}/roles/[^/]+)", self.role
@@ -97,6 +101,9 @@ class Lakebase:
         resource = {"name": name, "spec": spec}
         if kind == "projects":  # the service answers with what holds, not with what was asked for
             resource = {"name": name, "status": {**spec, "owner": "me@example.com"}}
+        if kind == "synced_tables":
+            pipeline = self.pipelines.add_managed(f"Sync of {identity}")
+            resource = {**resource, "status": {"pipeline_id": pipeline}}
         self._store.add(name, resource)
         return self._begin(name)
 
@@ -142,7 +149,7 @@ class Lakebase:
         if name.startswith("synced_tables/"):
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
             said = {"detailed_state": state, "message": self.message}
-            return resource | {"status": said | resource.get("status", {})}
+            return resource | {"status": said | resource["status"]}
         return resource
 
     def listed(self, request: Request) -> Document:
@@ -166,7 +173,9 @@ class Lakebase:
         if name.startswith("projects/") and not request.flag("purge"):
             self.resources[name]["delete_time"] = NOW
         else:
-            self._store.remove(name)
+            removed = self._store.remove(name)
+            if pipeline := removed.get("status", {}).get("pipeline_id"):
+                self.pipelines.remove_managed(pipeline)
             for role in [r for r in self._roles.items if r.startswith(f"{name}/")]:
                 self._roles.remove(role)
         return self._begin(name)
@@ -239,6 +248,42 @@ class Lakebase:
         request.only()
         self._need_endpoint(name)
         return _endpoint(name)
+
+    def databases(self, request: Request, branch: str) -> Document:
+        """A branch's databases: the one it is born with, and those that catalogs made."""
+        request.only("page_size", "page_token")
+        self._need_branch(branch)
+        return paged(request, "databases", self._databases(branch))
+
+    def _databases(self, branch: str) -> list[Document]:
+        catalogs = (
+            document["spec"]
+            for name, document in self.resources.items()
+            if name.startswith("catalogs/") and document["spec"].get("branch") == branch
+        )
+        names = {"databricks_postgres", *(spec["postgres_database"] for spec in catalogs)}
+        return [
+            {
+                "name": f"{branch}/databases/{name.replace('_', '-')}",
+                "parent": branch,
+                "status": {"database_id": name.replace("_", "-"), "postgres_database": name},
+            }
+            for name in sorted(names)
+        ]
+
+    def need_database(self, branch: str, database: str) -> None:
+        """Refuse a database that no branch has.
+
+        Args:
+            branch: its resource name.
+            database: the same.
+
+        Raises:
+            Refused: there is none.
+        """
+        self._need_branch(branch)
+        if database not in {each["name"] for each in self._databases(branch)}:
+            raise not_found(database, "NOT_FOUND")
 
     def roles(self, request: Request, branch: str) -> Document:
         """A branch's roles."""

@@ -24,7 +24,9 @@ _PIPELINES = "pipelines.PipelinesAPI"
 
 
 class Pipelines:
-    """The service.
+    """The service; an update of a continuous pipeline runs until it is stopped.
+
+    A table that appears during `run_update`, which stands for what an update does, is its pipeline's.
 
     Args:
         common: of the workspace.
@@ -38,6 +40,7 @@ class Pipelines:
         self.fails = ""  # what updates fail with; empty to succeed
         self.run_update: Callable[[Document], None] = lambda _pipeline: None
         self._updates: dict[str, dict[str, tuple[Document, Course]]] = {}
+        self._tables: dict[str, set[str]] = {}
 
     def routes(self) -> Iterator[Route]:
         """Methods, paths, and what answers them."""
@@ -92,10 +95,14 @@ class Pipelines:
         return paged(request, "statuses", seen, "max_results")
 
     def delete(self, request: Request, identity: str) -> Document:
-        """A pipeline that goes."""
+        """A pipeline that goes, and with it the tables of its updates, unless told otherwise."""
         request.only("cascade", "force")
         self._need(identity)
         self.pipelines.remove(identity)
+        owned = self._tables.pop(identity, set())
+        if request.query.get("cascade", "true") == "true":
+            for table in owned & set(self.unity.stores["tables"].items):
+                self.unity.stores["tables"].remove(table)
         self._updates.pop(identity)
         return {}
 
@@ -106,7 +113,7 @@ class Pipelines:
         self._need(identity)
         updates = self._updates[identity]
         for name, (_, course) in updates.items():
-            if not course.has_ended:
+            if _is_active(course):
                 said = f"An active update {name} already exists for pipeline '{identity}'."
                 raise Refused(409, "RESOURCE_CONFLICT", said)
         name = f"update-{self.common.number('update')}"
@@ -147,22 +154,50 @@ class Pipelines:
         request.only()
         self._need(identity)
         for name, (document, course) in self._updates[identity].items():
-            if not course.has_ended:
+            if _is_active(course):
                 self._updates[identity][name] = (document, Course(["CANCELED"]))
         return {}
+
+    def add_managed(self, name: str) -> str:
+        """A pipeline that a service made for itself.
+
+        Args:
+            name: what people see.
+
+        Returns:
+            Its id.
+        """
+        identity = f"pipeline-{self.common.number('pipeline')}"
+        self._keep(identity, {"name": name, "pipeline_type": "DATABASE_TABLE_SYNC"})
+        self._updates[identity] = {}
+        return identity
+
+    def remove_managed(self, identity: str) -> None:
+        """The end of such a pipeline.
+
+        Args:
+            identity: its id.
+        """
+        self.pipelines.remove(identity)
+        self._updates.pop(identity)
 
     def _outcome(self, identity: str) -> str:
         if self.fails:
             self.pipelines[identity]["cause"] = self.fails
             return "FAILED"
+        before = set(self.unity.stores["tables"].items)
         try:
             with self.common.outside():
                 self.run_update({**self.pipelines[identity]})
         except Exception as error:  # noqa: BLE001 - whatever it is, the update has failed
             self.pipelines[identity]["cause"] = str(error)
             return "FAILED"
+        finally:
+            made = set(self.unity.stores["tables"].items) - before
+            self._tables.setdefault(identity, set()).update(made)
         self.pipelines[identity].pop("cause", None)
-        return "COMPLETED"
+        # An update of a continuous pipeline goes on until it is stopped.
+        return "RUNNING" if self.pipelines[identity]["spec"].get("continuous") else "COMPLETED"
 
     def _check(self, body: Document, mine: str = "") -> None:
         if catalog := body.get("catalog"):
@@ -191,7 +226,7 @@ class Pipelines:
             for update, course in updates
         ]
         state = "IDLE"
-        if updates and not updates[0][1].has_ended:
+        if updates and _is_active(updates[0][1]):
             updates[0][1].look()
             state = "RUNNING"
         elif updates and updates[0][1].state == "FAILED":
@@ -213,6 +248,11 @@ class Pipelines:
 def _spec(identity: str, body: Document) -> Document:
     asked = {"allow_duplicate_names", "dry_run", "expected_last_modified"}
     return {**{key: value for key, value in body.items() if key not in asked}, "id": identity}
+
+
+def _is_active(course: Course) -> bool:
+    """Whether an update is under way; a continuous pipeline's runs until it is stopped."""
+    return not course.has_ended or course.state == "RUNNING"
 
 
 def _like(text: str | None) -> re.Pattern[str]:

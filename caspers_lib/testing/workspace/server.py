@@ -30,6 +30,7 @@ from caspers_lib.testing.workspace.serving import Serving
 from caspers_lib.testing.workspace.state import Common
 from caspers_lib.testing.workspace.unity import Unity, parent_of
 from caspers_lib.testing.workspace.warehouses import Executor, Warehouses
+from caspers_lib.testing.workspace.workspace_files import WorkspaceFiles
 
 __all__ = ["TOKEN", "LoopbackWorkspace"]
 
@@ -70,12 +71,13 @@ class LoopbackWorkspace:
         self.jobs = Jobs(self.common, run_job, has_pipeline)
         self.serving = Serving(self.common, self.unity)
         self.apps = Apps(self.common, self._need_of_app)
-        self.lakebase = Lakebase(self.common, self.unity)
+        self.lakebase = Lakebase(self.common, self.unity, self.pipelines)
+        self.workspace_files = WorkspaceFiles(self.common)
         self._planned: list[tuple[str, list[Refused | bytes]]] = []
         self._denied: dict[str, str] = {}
         services = (
             People(), Catalogs(self.unity), Files(self.unity), self.warehouses, self.pipelines,
-            self.jobs, self.serving, self.apps, self.lakebase,
+            self.jobs, self.serving, self.apps, self.lakebase, self.workspace_files,
         )  # fmt: skip
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
         for service in services:
@@ -247,6 +249,7 @@ class LoopbackWorkspace:
             said: Document = self.unity.snapshot()
             for service in (
                 self.apps, self.jobs, self.lakebase, self.pipelines, self.serving, self.warehouses,
+                self.workspace_files,
             ):  # fmt: skip
                 said |= service.snapshot()
         return {kind: said[kind] for kind in sorted(said) if said[kind]}
@@ -312,6 +315,8 @@ class LoopbackWorkspace:
             path = _SECURABLES.get(said["securable_type"])
             if path:
                 self.unity.need(path, said["securable_full_name"])
+        if kind == "postgres":
+            self.lakebase.need_database(said.get("branch", ""), said.get("database", ""))
 
     @contextmanager
     def running(self) -> Iterator["LoopbackWorkspace"]:

@@ -19,6 +19,8 @@ _SIMPLE: dict[Any, tuple[type, ...]] = {
     float: (int, float),
     str: (str,),
 }
+# A job's parameter may have nothing as its default.
+_MAY_BE_EMPTY = {"default"}
 
 
 def check_arguments(
@@ -74,7 +76,12 @@ def _check_names(
 ) -> None:
     if unknown := sorted(set(body) - set(known)):
         raise invalid(f"unknown fields in {where}: {unknown}")
-    if missing := sorted(name for name in needed if body.get(name) in (None, "")):
+    missing = sorted(
+        name
+        for name in needed
+        if body.get(name) is None or (body[name] == "" and name not in _MAY_BE_EMPTY)
+    )
+    if missing:
         raise invalid(f"missing fields in {where}: {missing}")
 
 

@@ -41,6 +41,10 @@ class Common:
         self._counts[kind] += 1
         return self._counts[kind]
 
+    def moment_ms(self) -> int:
+        """The time of a change, Unix epoch milliseconds: each a second after the one before."""
+        return NOW_MS + 1000 * self.number("moment")
+
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Let others ask the workspace while the block runs, which may do so itself."""
