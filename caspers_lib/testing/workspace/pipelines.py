@@ -26,7 +26,7 @@ _PIPELINES = "pipelines.PipelinesAPI"
 class Pipelines:
     """The service; an update of a continuous pipeline runs until it is stopped.
 
-    A table that appears during `run_update`, which stands for what an update does, is its pipeline's.
+    `run_update` stands for what an update does: a table that it makes belongs to its pipeline.
 
     Args:
         common: of the workspace.

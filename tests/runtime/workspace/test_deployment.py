@@ -30,7 +30,7 @@ def names(snapshot: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def without_gains(snapshot: dict[str, Any]) -> dict[str, Any]:
-    """What exists, but for what a resource of the bundle gains by use and takes along at its end."""
+    """What exists, but for what the bundle's resources gain by use and take along at their end."""
     tables = {
         name: each
         for name, each in snapshot.get("tables", {}).items()
