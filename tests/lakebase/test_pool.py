@@ -31,13 +31,18 @@ def answer(pool: PostgresPool) -> object:
     return row and row[0]
 
 
-def works(pid: int) -> bool:
-    """Whether a process runs; one that has ended may stay in the list until it is waited for."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+def until_ended(*pids: int) -> None:
+    """Wait until processes have ended; such a one may stay in the list until it is asked about."""
+
+    def runs(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state not in "ZX"
+
+    while any(runs(pid) for pid in pids):
+        time.sleep(0.01)
 
 
 def test_uses_share_the_pools_connections_and_commit(stock: StockPostgres) -> None:
@@ -60,10 +65,10 @@ def test_a_server_killed_and_started_again_between_two_uses_is_not_noticed(
         record = watchdog.read_record(embedded.data)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
+        until_ended(record.pid)
         with EmbeddedPostgres(embedded.data):
             # A back end may outlive its server for a moment, and end in the middle of a use.
-            while any(works(pid) for pid in back_ends):
-                time.sleep(0.01)
+            until_ended(*back_ends)
             assert answer(pool) == 42
 
 
