@@ -14,6 +14,7 @@ from rich.console import Console
 from caspers_lib import __version__
 from caspers_lib.cli.agent import agent_app
 from caspers_lib.cli.bundle import bundle_app
+from caspers_lib.cli.console import console
 from caspers_lib.cli.dataset import dataset_app
 from caspers_lib.cli.options import (
     DEFAULT_ROOT,
@@ -53,6 +54,7 @@ app.add_typer(agent_app, name="agent")
 app.add_typer(bundle_app, name="bundle")
 app.command()(stream)
 app.command()(sync)
+app.command()(console)
 
 
 def main() -> None:

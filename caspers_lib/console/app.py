@@ -1,27 +1,33 @@
 """The console's web application: server-rendered pages that refresh themselves.
 
 Contract: DESIGN section 8. It reads Postgres and the status that its host process hands in, and
-writes nothing. Every text goes through a template that escapes it, and the content security policy
-lets the browser load and run nothing but this package's own files.
+steers nothing but the replay. Every text goes through a template that escapes it, and the content
+security policy lets the browser load and run nothing but this package's own files.
 """
 
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from caspers_lib.console import formats
-from caspers_lib.console.panels import complaint_panel, refund_panel
-from caspers_lib.console.source import ConsoleSource
+from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.health import health_router
+from caspers_lib.console.lists import lists_router
+from caspers_lib.console.live_pages import live_router
+from caspers_lib.console.live_reading import LiveReader
+from caspers_lib.console.pages import PACKAGE, render
+from caspers_lib.console.source import ReplayControls, StatusSource
+from caspers_lib.lakebase import SyncSpec, agent_tables, order_tables
 
-__all__ = ["CONTENT_SECURITY_POLICY", "create_app"]
+__all__ = ["CONTENT_SECURITY_POLICY", "ConsoleParts", "create_app"]
 
-PACKAGE = Path(__file__).parent
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
@@ -32,6 +38,37 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+
+def _everyone(_request: Request) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleParts:
+    """What a console is made of.
+
+    Args:
+        refunds: the database of refunds and orders.
+        complaints: the database of complaints.
+        tables: the synced tables of both databases.
+        status: tells the business's status, from any thread; None where the console stands alone.
+        controls: the replay's controls; None where there is none to steer.
+        may_steer: whether who asks may use them.
+        routers: further routes; what they answer comes before the console's own pages.
+        middleware: around every request, outermost first.
+        clock: seconds that pass.
+    """
+
+    refunds: ConsoleDatabase
+    complaints: ConsoleDatabase
+    tables: tuple[SyncSpec, ...] = field(default_factory=lambda: (*agent_tables(), *order_tables()))
+    status: StatusSource | None = None
+    controls: ReplayControls | None = None
+    may_steer: Callable[[Request], bool] = _everyone
+    routers: tuple[APIRouter, ...] = ()
+    middleware: tuple[Middleware, ...] = ()
+    clock: Callable[[], float] = time.monotonic
 
 
 class SecurityHeaders:
@@ -51,57 +88,41 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-def create_app(source: ConsoleSource) -> FastAPI:
-    """The console over a running business.
+def create_app(parts: ConsoleParts) -> FastAPI:
+    """The console.
 
-    Pages: `/`, and `/live`, the part of it that refreshes itself; `/healthz` answers JSON.
+    Pages: `/` (Live), `/refunds`, `/complaints`; parts of them that refresh themselves; the
+    replay's controls under `/live/replay`; `/healthz` and `/readyz` answer JSON.
 
     Args:
-        source: tells the business's status now; called once per page or refresh, from any thread.
+        parts: what it is made of; who made them closes the databases.
     """
-    app = FastAPI(title="Casper's Kitchens", openapi_url=None, docs_url=None, redoc_url=None)
-    app.add_middleware(SecurityHeaders)
+    app = FastAPI(
+        title="Casper's Kitchens",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(SecurityHeaders), *parts.middleware],
+    )
     app.mount("/static", StaticFiles(directory=PACKAGE / "static"), name="static")
-    templates = _templates()
-
-    def render(template: str) -> HTMLResponse:
-        status = source()
-        html = templates.get_template(template).render(
-            status=status,
-            refunds=refund_panel(status.refunds_dsn),
-            complaints=complaint_panel(status.complaints_dsn),
-        )
-        return HTMLResponse(html, headers={"Cache-Control": "no-store"})
-
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> HTMLResponse:
-        return render("page.html")
-
-    @app.get("/live", response_class=HTMLResponse)
-    def live() -> HTMLResponse:
-        return render("live.html")
-
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    reader = LiveReader(parts.refunds, parts.complaints, parts.tables, clock=parts.clock)
+    own = (
+        live_router(
+            reader, status=parts.status, controls=parts.controls, may_steer=parts.may_steer
+        ),
+        lists_router(parts.refunds, parts.complaints, parts.tables),
+        health_router((parts.refunds, parts.complaints), parts.tables),
+    )
+    for router in (*parts.routers, *own):
+        app.include_router(router)
 
     @app.exception_handler(HTTPException)
-    def plain_error(_: Request, error: HTTPException) -> PlainTextResponse:
+    def refused(request: Request, error: HTTPException) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            words = {"words": error.detail, "status": error.status_code}
+            return render(request, "error.html", code=error.status_code, **words)
         return PlainTextResponse(
             f"{error.detail}\n", status_code=error.status_code, headers=error.headers
         )
 
     return app
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(PACKAGE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in formats.__all__:
-        templates.filters[name] = getattr(formats, name)
-    return templates

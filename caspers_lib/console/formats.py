@@ -7,7 +7,10 @@ from decimal import Decimal
 from hashlib import sha256
 
 __all__ = [
+    "age",
+    "change",
     "clip",
+    "clock",
     "count",
     "counted",
     "duration",
@@ -30,9 +33,9 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
-def counted(value: int, noun: str) -> str:
+def counted(value: int, noun: str, plural: str = "") -> str:
     """A number of things, the noun in its plural where it needs one: `1 credit`, `12 credits`."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+    return f"{value:,} {noun if value == 1 else plural or f'{noun}s'}"
 
 
 def money(usd: Decimal | None) -> str:
@@ -58,6 +61,33 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, in one unit: `now`, `12 s ago`, `3 min ago`, `5 h ago`, `2 days ago`."""
+    if seconds is None or not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 1.5:
+        return "now"
+    for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds / 86_400:.0f} days ago"
+
+
+def change(now: int, before: int) -> str:
+    """How a number compares with the one before: `+12%`, `-3%`, `as before`."""
+    if now == before:
+        return "as before"
+    return f"{(now - before) / before:+.0%}" if before else f"{now - before:+,}"
+
+
+def clock(value: datetime | None) -> str:
+    """The time of day to the second, in UTC: `14:05:09`."""
+    if value is None:
+        return ABSENT
+    utc = value.astimezone(UTC) if value.tzinfo else value
+    return utc.strftime("%H:%M:%S")
 
 
 def moment(value: datetime | None) -> str:

@@ -1,106 +1,134 @@
-"""One consistent reading of a database for a part of the page, or the reason why there is none."""
+"""Parts of a page that are read from one database at one instant, each with why it is missing."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import psycopg
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection
 from psycopg.errors import UndefinedTable
 
-from caspers_lib.console import queries
-from caspers_lib.console.queries import (
-    ComplaintRow,
-    ComplaintTotals,
-    RefundRow,
-    RefundTotals,
-)
+from caspers_lib.console.databases import ConsoleDatabase, NotStartedError
 from caspers_lib.errors import PostgresError
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
-from caspers_lib.lakebase.connection import connect
+from caspers_lib.lakebase import SyncSpec
+from caspers_lib.lakebase.connection import MissingDatabaseError
 
-__all__ = ["PAGE_ROWS", "ComplaintPanel", "Panel", "RefundPanel", "complaint_panel", "refund_panel"]
-
-PAGE_ROWS = 25
-STATEMENT_SECONDS = 10
+__all__ = ["Panel", "Snapshot", "missing_tables", "snapshot"]
 
 logger = logging.getLogger(__name__)
 
-TotalsT = TypeVar("TotalsT")
-RowT = TypeVar("RowT")
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True, slots=True)
-class Panel(Generic[TotalsT, RowT]):
-    """What one database knows at this moment; totals and rows are of the same instant.
+class Panel(Generic[ValueT]):
+    """What a part of the page shows, or the reason why it shows nothing.
 
     Args:
-        totals: the sums; None while they can't be read.
-        rows: the newest rows; empty while they can't be read.
-        waiting: what has to come first, as a sentence; empty once the table is there.
+        value: what was read; None while it can't be.
+        waiting: what has to come first, as a sentence; empty once it is there.
         problem: what is wrong, as a sentence; empty if nothing is.
     """
 
-    totals: TotalsT | None = None
-    rows: tuple[RowT, ...] = ()
+    value: ValueT | None = None
     waiting: str = ""
     problem: str = ""
 
 
-RefundPanel = Panel[RefundTotals, RefundRow]
-ComplaintPanel = Panel[ComplaintTotals, ComplaintRow]
-
-
-def refund_panel(dsn: str | None) -> RefundPanel:
-    """The refund recommendations as Postgres has them now; never raises a database error.
+class Snapshot:
+    """A database at one instant, read part by part: one that fails leaves the others be.
 
     Args:
-        dsn: connection string of the refunds' database; None if it is not up yet.
+        name: the database's name.
+        connection: in one transaction with a single snapshot; None if there is none.
+        waiting: why there is none, if it only has to come.
+        problem: why there is none, if something is wrong.
     """
-    return _panel(dsn, REFUNDS, queries.refund_totals, queries.newest_refunds)
 
+    def __init__(
+        self, name: str, connection: Connection | None, *, waiting: str = "", problem: str = ""
+    ) -> None:
+        self._name, self._connection = name, connection
+        self._waiting, self._problem = waiting, problem
 
-def complaint_panel(dsn: str | None) -> ComplaintPanel:
-    """The answered complaints as Postgres has them now; never raises a database error.
+    def panel(
+        self, needs: Sequence[SyncSpec], read: Callable[[Connection], ValueT]
+    ) -> Panel[ValueT]:
+        """One part; never raises a database error.
 
-    Args:
-        dsn: connection string of the complaints' database; None if it is not up yet.
-    """
-    return _panel(dsn, COMPLAINTS, queries.complaint_totals, queries.newest_complaints)
-
-
-def _panel(
-    dsn: str | None,
-    spec: SyncSpec,
-    totals: Callable[[Connection, SyncSpec], TotalsT],
-    newest: Callable[[Connection, SyncSpec, int], tuple[RowT, ...]],
-) -> Panel[TotalsT, RowT]:
-    if dsn is None:
-        return Panel(waiting=f"Waiting for PostgreSQL to start with database {spec.database}.")
-    try:
-        with _reading(dsn) as connection:
-            return Panel(totals(connection, spec), newest(connection, spec, PAGE_ROWS))
-    except UndefinedTable:
-        return Panel(waiting=f"Waiting for the first sync to {spec.schema}.{spec.table}.")
-    except (PostgresError, psycopg.OperationalError) as error:
-        # The driver's words may name hosts and users: they belong in the log, not on the page.
-        logger.info("database %s: %s", spec.database, error)
-        return Panel(problem=f"Database {spec.database} does not answer. Trying again.")
-    except psycopg.Error as error:
-        logger.info("table %s.%s: %s", spec.schema, spec.table, error)
-        return Panel(problem=f"Table {spec.schema}.{spec.table} can't be read. Trying again.")
+        Args:
+            needs: the synced tables that it reads.
+            read: reads it.
+        """
+        if self._connection is None:
+            return Panel(waiting=self._waiting, problem=self._problem)
+        try:
+            return _read(self._connection, needs, read)
+        except psycopg.OperationalError as error:
+            return Panel(problem=_silent(self._name, error))
+        except psycopg.Error as error:
+            tables = " or ".join(f"{spec.schema}.{spec.table}" for spec in needs)
+            logger.info("table %s: %s", tables, error)
+            return Panel(problem=f"Table {tables} can't be read. Trying again.")
 
 
 @contextmanager
-def _reading(dsn: str) -> Iterator[Connection]:
-    """A connection whose one transaction reads a single snapshot and can change nothing."""
-    # A page asks again by itself: it does not wait for a server that restarts.
-    with connect(dsn, patience=0) as connection:
-        connection.read_only = True
-        connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        connection.execute(
-            "SELECT set_config('statement_timeout', %s, true)", (str(STATEMENT_SECONDS * 1000),)
-        )
-        yield connection
+def snapshot(database: ConsoleDatabase) -> Iterator[Snapshot]:
+    """The database now; one that can't be reached gives panels that say so.
+
+    Args:
+        database: what to read.
+    """
+    with ExitStack() as stack:
+        yield _entered(database, stack)
+        try:
+            stack.close()
+        except psycopg.Error as error:
+            _silent(database.name, error)  # a connection lost on the way: its panels have said so
+
+
+def missing_tables(connection: Connection, specs: Sequence[SyncSpec]) -> tuple[SyncSpec, ...]:
+    """Those of the synced tables that the database does not have.
+
+    Args:
+        connection: to the database of all of `specs`.
+        specs: the tables to look for.
+    """
+    found = connection.execute(
+        "SELECT to_regclass(name) IS NOT NULL FROM unnest(%s::text[]) WITH ORDINALITY"
+        " AS wanted (name, place) ORDER BY place",
+        ([spec.target for spec in specs],),
+    ).fetchall()
+    return tuple(spec for spec, (there,) in zip(specs, found, strict=True) if not there)
+
+
+def _entered(database: ConsoleDatabase, stack: ExitStack) -> Snapshot:
+    try:
+        return Snapshot(database.name, stack.enter_context(database.reading()))
+    except NotStartedError:
+        sentence = f"Waiting for PostgreSQL to start with database {database.name}."
+        return Snapshot(database.name, None, waiting=sentence)
+    except MissingDatabaseError:
+        return Snapshot(database.name, None, waiting=f"Waiting for database {database.name}.")
+    except (PostgresError, psycopg.Error) as error:
+        return Snapshot(database.name, None, problem=_silent(database.name, error))
+
+
+def _read(
+    connection: Connection, needs: Sequence[SyncSpec], read: Callable[[Connection], ValueT]
+) -> Panel[ValueT]:
+    try:
+        with connection.transaction():
+            return Panel(read(connection))
+    except UndefinedTable:
+        missing = missing_tables(connection, needs) or tuple(needs)
+        tables = " and ".join(f"{spec.schema}.{spec.table}" for spec in missing)
+        return Panel(waiting=f"Waiting for the first sync to {tables}.")
+
+
+def _silent(name: str, error: Exception) -> str:
+    # The driver's words may name hosts and users: they belong in the log, not on the page.
+    logger.info("database %s: %s", name, error)
+    return f"Database {name} does not answer. Trying again."

@@ -18,10 +18,13 @@ __all__ = [
     "ComplaintTotals",
     "RefundRow",
     "RefundTotals",
+    "amount_sql",
     "complaint_totals",
     "newest_complaints",
     "newest_refunds",
     "refund_totals",
+    "table_sql",
+    "text_sql",
 ]
 
 # More than DECIMAL(12,2) holds is not an amount of money.
@@ -118,7 +121,7 @@ class ComplaintRow:
     source: str | None
 
 
-def _amount(key: str) -> str:
+def amount_sql(key: str) -> str:
     """The SQL expression of an amount in the answer: USD to the cent, or NULL.
 
     Nested CASE, because only CASE keeps a cast from being tried on a value that it does not fit.
@@ -131,7 +134,12 @@ def _amount(key: str) -> str:
     )
 
 
-def _text(key: str) -> str:
+def table_sql(spec: SyncSpec) -> str:
+    """The synced table, quoted; the driver's placeholder sign in its name stays a character."""
+    return spec.target.replace("%", "%%")
+
+
+def text_sql(key: str) -> str:
     """The SQL expression of a text in the answer, cut to what a page may carry."""
     return f"left(agent_response ->> '{key}', {TEXT_LIMIT})"
 
@@ -185,7 +193,7 @@ def refund_totals(connection: Connection, spec: SyncSpec) -> RefundTotals:
     Raises:
         psycopg.Error: the table is missing or Postgres can't answer.
     """
-    query = REFUND_TOTALS.format(usd=_amount("refund_usd"), table=spec.target)
+    query = REFUND_TOTALS.format(usd=amount_sql("refund_usd"), table=table_sql(spec))
     with connection.cursor(row_factory=class_row(RefundTotals)) as cursor:
         return cursor.execute(query.encode()).fetchall()[0]
 
@@ -202,11 +210,11 @@ def newest_refunds(connection: Connection, spec: SyncSpec, limit: int) -> tuple[
         psycopg.Error: the table is missing or Postgres can't answer.
     """
     query = NEWEST_REFUNDS.format(
-        refund_class=_text("refund_class"),
-        usd=_amount("refund_usd"),
-        reason=_text("reason"),
-        source=_text("source"),
-        table=spec.target,
+        refund_class=text_sql("refund_class"),
+        usd=amount_sql("refund_usd"),
+        reason=text_sql("reason"),
+        source=text_sql("source"),
+        table=table_sql(spec),
     )
     with connection.cursor(row_factory=class_row(RefundRow)) as cursor:
         return tuple(cursor.execute(query.encode(), (limit,)).fetchall())
@@ -223,7 +231,7 @@ def complaint_totals(connection: Connection, spec: SyncSpec) -> ComplaintTotals:
     Raises:
         psycopg.Error: the table is missing or Postgres can't answer.
     """
-    query = COMPLAINT_TOTALS.format(usd=_amount("credit_amount"), table=spec.target)
+    query = COMPLAINT_TOTALS.format(usd=amount_sql("credit_amount"), table=table_sql(spec))
     with connection.cursor(row_factory=class_row(ComplaintTotals)) as cursor:
         return cursor.execute(query.encode()).fetchall()[0]
 
@@ -242,14 +250,14 @@ def newest_complaints(
         psycopg.Error: the table is missing or Postgres can't answer.
     """
     query = NEWEST_COMPLAINTS.format(
-        category=_text("complaint_category"),
-        decision=_text("decision"),
-        usd=_amount("credit_amount"),
-        priority=_text("priority"),
-        rationale=_text("rationale"),
-        customer_response=_text("customer_response"),
-        source=_text("source"),
-        table=spec.target,
+        category=text_sql("complaint_category"),
+        decision=text_sql("decision"),
+        usd=amount_sql("credit_amount"),
+        priority=text_sql("priority"),
+        rationale=text_sql("rationale"),
+        customer_response=text_sql("customer_response"),
+        source=text_sql("source"),
+        table=table_sql(spec),
     )
     with connection.cursor(row_factory=class_row(ComplaintRow)) as cursor:
         return tuple(cursor.execute(query.encode(), (limit,)).fetchall())

@@ -1,14 +1,21 @@
-"""What the serving process tells the console: how far the stages are and where Postgres is.
+"""What the serving process gives the console: how far the stages are, and the replay's controls.
 
-Everything else on the page comes from Postgres.
+Everything else on the page comes from Postgres. A console that stands alone has neither.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
-__all__ = ["ConsoleSource", "LiveStatus", "StageState", "StageStatus"]
+__all__ = [
+    "LiveStatus",
+    "ReplayControls",
+    "StageState",
+    "StageStatus",
+    "StatusSource",
+    "TableStatus",
+]
 
 StageState = Literal["waiting", "running", "done", "failed"]
 
@@ -31,29 +38,77 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A table of the pipeline.
+
+    Args:
+        name: `schema.table`.
+        rows: how many.
+        age_seconds: wall-clock time since it last changed; None where that is not known.
+    """
+
+    name: str
+    rows: int
+    age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LiveStatus:
     """A moment of the running business.
 
     Args:
-        virtual_time: the replay's time, with a time zone; None before the first replay.
-        speed: virtual seconds per wall-clock second; None while it is not known.
+        virtual_time: event time up to which events are written, with a time zone; None before the
+            first replay.
+        speed: virtual seconds per wall-clock second, while paused those that it goes on with;
+            None while it is not known.
+        paused: virtual time stands still.
+        place: where in the dataset it plays, in words; may be empty.
         stages: the stages in the order in which they run.
-        tables: name and rows of each table, in the order to show.
-        refunds_dsn: connection string of the refunds' database; None until it can be reached.
-        complaints_dsn: the same for the complaints' database.
+        tables: the pipeline's tables, in the order to show.
     """
 
     virtual_time: datetime | None = None
     speed: float | None = None
+    paused: bool = False
+    place: str = ""
     stages: tuple[StageStatus, ...] = ()
-    tables: tuple[tuple[str, int], ...] = ()
-    refunds_dsn: str | None = None
-    complaints_dsn: str | None = None
+    tables: tuple[TableStatus, ...] = ()
 
     @property
     def running(self) -> tuple[StageStatus, ...]:
         """The stages at work at this moment."""
         return tuple(stage for stage in self.stages if stage.state == "running")
 
+    @property
+    def failed(self) -> tuple[StageStatus, ...]:
+        """The stages that failed."""
+        return tuple(stage for stage in self.stages if stage.state == "failed")
 
-ConsoleSource = Callable[[], LiveStatus]
+
+StatusSource = Callable[[], LiveStatus]
+"""Tells the business's status now; called from any thread."""
+
+
+class ReplayControls(Protocol):
+    """Steers the replay; each method waits until the change counts, and is called by any thread.
+
+    Raises:
+        CaspersError: a value is not allowed, or the replay can't be steered now; one sentence.
+    """
+
+    def pause(self) -> None:
+        """Virtual time stands still from now on."""
+
+    def resume(self) -> None:
+        """Virtual time goes on at the speed it had."""
+
+    def set_speed(self, speed: float) -> None:
+        """Another speed, in virtual seconds per wall-clock second."""
+
+    def seek(self, target: str) -> None:
+        """To another time.
+
+        Args:
+            target: a dataset day (`75`, `75.5`), event time in ISO 8601 and UTC, or a duration
+                from now on or back (`+6h`, `-30m`).
+        """

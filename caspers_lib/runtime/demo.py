@@ -7,20 +7,27 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Event, Thread
 
-from caspers_lib.console.app import create_app
+from caspers_lib.console.app import ConsoleParts, create_app
+from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.serve import ConsoleServer
-from caspers_lib.console.source import LiveStatus, StageStatus
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS
+from caspers_lib.console.source import LiveStatus
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.replay.state import StateStore
-from caspers_lib.runtime.catalog import delta_rows, delta_tables
+from caspers_lib.runtime.catalog import delta_rows, delta_tables, last_commit
+from caspers_lib.runtime.demo_console import (
+    DemoControls,
+    TableNow,
+    demo_status,
+    event_time,
+)
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import Owner, owned, write_owner
-from caspers_lib.runtime.stages import Progress, Stage, StageReport, run_stages
+from caspers_lib.runtime.stages import Progress, Stage, run_stages
 
 __all__ = ["Demo", "RoundResult", "stop_on_signals"]
 
@@ -62,7 +69,7 @@ class Demo:
     progress: Progress = field(default_factory=Progress)
     command: str = "caspers demo"
     url: str | None = None
-    _tables: dict[str, int] = field(default_factory=dict)
+    _tables: dict[str, TableNow] = field(default_factory=dict)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -80,14 +87,13 @@ class Demo:
         )
         with owned(root, owner):
             self.business.check()
-            server = ConsoleServer(create_app(self.live_status), host=self.host, port=self.port)
-            with server:
-                self.url = self.business.page_url = server.url
-                write_owner(root, replace(owner, url=server.url))
-                try:
+            try:
+                with self._served() as server:
+                    self.url = self.business.page_url = server.url
+                    write_owner(root, replace(owner, url=server.url))
                     yield
-                finally:
-                    self.business.stop()
+            finally:
+                self.business.stop()
 
     def first_round(
         self, stopping: Callable[[], bool] = lambda: False, *, target: str = "all"
@@ -120,30 +126,45 @@ class Demo:
 
     def live_status(self) -> LiveStatus:
         """What the console shows besides Postgres."""
-        now = time.time()
-        state = StateStore(self.business.root.replay_state).load()
-        return LiveStatus(
-            virtual_time=self._event_time(),
-            speed=state.clock.speed if state else None,
-            stages=tuple(_stage_status(report, now) for report in self.progress.snapshot()),
-            tables=tuple(self._tables.items()),
-            refunds_dsn=self.business.dsn(REFUNDS),
-            complaints_dsn=self.business.dsn(COMPLAINTS),
-        )
+        state = self._replay_state().load()
+        return demo_status(state, self.progress.snapshot(), self._tables, self.business.now())
+
+    @contextmanager
+    def _served(self) -> Iterator[ConsoleServer]:
+        """The console, up for the block; its connections end with it."""
+        with (
+            closing(self._database(REFUNDS)) as refunds,
+            closing(self._database(COMPLAINTS)) as complaints,
+        ):
+            parts = ConsoleParts(
+                refunds=refunds,
+                complaints=complaints,
+                tables=self.business.synced_tables,
+                status=self.live_status,
+                controls=DemoControls(self._replay_state(), self.business.now),
+            )
+            with ConsoleServer(create_app(parts), host=self.host, port=self.port) as server:
+                yield server
+
+    def _database(self, spec: SyncSpec) -> ConsoleDatabase:
+        return ConsoleDatabase(spec.database, lambda: self.business.dsn(spec))
+
+    def _replay_state(self) -> StateStore:
+        return StateStore(self.business.root.replay_state)
 
     def _round(self, stages: Sequence[Stage], stopping: Callable[[], bool]) -> RoundResult:
         started = time.monotonic()
         run_stages(stages, self.progress, stopping=stopping)
         root = self.business.root
         tables = delta_tables(root.warehouse, root.schemas)
-        self._tables = {name: delta_rows(path) for name, path in tables.items()}
-        return RoundResult(time.monotonic() - started, self._event_time(), dict(self._tables))
-
-    def _event_time(self) -> datetime | None:
-        state = StateStore(self.business.root.replay_state).load()
-        if state is None or state.watermark is None:
-            return None
-        return datetime.fromtimestamp(state.watermark + state.shift_seconds, UTC)
+        self._tables = {
+            name: TableNow(delta_rows(path), last_commit(path)) for name, path in tables.items()
+        }
+        return RoundResult(
+            time.monotonic() - started,
+            event_time(self._replay_state().load()),
+            {name: table.rows for name, table in self._tables.items()},
+        )
 
 
 class _Ticker(Thread):
@@ -184,8 +205,3 @@ def stop_on_signals(on_stop: Callable[[], None]) -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stage_status(report: StageReport, now: float) -> StageStatus:
-    seconds = now - report.started if report.state == "running" else report.seconds
-    return StageStatus(report.name.replace("_", " "), report.state, report.detail, seconds)

@@ -1,9 +1,10 @@
-"""A Postgres for the whole run, with empty tables for each test, and a status that tests set."""
+"""A Postgres for the whole run, with empty tables for each test, and a business that tests set."""
 
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,14 +14,25 @@ import httpx
 import psycopg
 import pytest
 
-from caspers_lib.console.app import create_app
+from caspers_lib.console.app import ConsoleParts, create_app
+from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.serve import ConsoleServer
-from caspers_lib.console.source import LiveStatus
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, plan_sync
+from caspers_lib.console.source import LiveStatus, StageStatus, TableStatus
+from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.domain.tables import aggregate_table, bronze_table, lifecycle_table
+from caspers_lib.errors import SettingsError
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, order_tables, plan_sync
 from caspers_lib.lakebase.server import EmbeddedPostgres
 
 NOON = datetime(2024, 3, 11, 12, 0, tzinfo=UTC)
-SPECS = (REFUNDS, COMPLAINTS)
+ORDERS = {spec.name: spec for spec in order_tables()}
+SPECS = (REFUNDS, COMPLAINTS, *(ORDERS[n] for n in ("lifecycle", "orders", "events", "locations")))
+
+
+def _columns(columns: Any) -> dict[str, str]:
+    return {column.name: column.type.lower() for column in columns}
+
+
 COLUMNS = {
     "refunds": {
         "order_id": "string",
@@ -34,18 +46,72 @@ COLUMNS = {
         "ts": "timestamp",
         "agent_response": "string",
     },
+    "lifecycle": _columns(lifecycle_table(GHOST_KITCHEN).columns),
+    "orders": _columns(aggregate_table(GHOST_KITCHEN.gold[0]).columns),
+    "events": _columns(bronze_table(GHOST_KITCHEN).columns),
+    "locations": {"location_id": "int", "name": "string", "lat": "double", "lon": "double"},
+}
+# What an order goes through, and minutes after it was created.
+STEPS = {
+    "order_created_ts": 0,
+    "gk_started_ts": 4,
+    "gk_ready_ts": 15,
+    "driver_arrived_ts": 18,
+    "driver_picked_up_ts": 20,
+    "delivered_ts": 40,
 }
 
 
 @dataclass
+class Tape:
+    """The replay's controls as the tests see them; refuses what it is told to refuse."""
+
+    done: list[str] = field(default_factory=list)
+    refusal: str = ""
+
+    def pause(self) -> None:
+        self._do("pause")
+
+    def resume(self) -> None:
+        self._do("resume")
+
+    def set_speed(self, speed: float) -> None:
+        self._do(f"speed {speed:g}")
+
+    def seek(self, target: str) -> None:
+        self._do(f"seek {target}")
+
+    def _do(self, what: str) -> None:
+        if self.refusal:
+            raise SettingsError(self.refusal, hint="Try another.")
+        self.done.append(what)
+
+
+@dataclass
 class Business:
-    """A running business as the tests want it: its two tables and the status it tells."""
+    """A running business as the tests want it: its tables, its status and its controls.
+
+    `addresses` tells where a database is, by its name: None is one that has not been started.
+    """
 
     server: EmbeddedPostgres
     status: LiveStatus = field(default_factory=LiveStatus)
+    tape: Tape = field(default_factory=Tape)
+    addresses: dict[str, str | None] = field(default_factory=dict)
 
-    def __call__(self) -> LiveStatus:
-        return self.status
+    def parts(self, **changes: Any) -> ConsoleParts:
+        """The console over this business."""
+        refunds, complaints = (
+            ConsoleDatabase(name, lambda name=name: self.addresses[name])  # type: ignore[misc]
+            for name in (REFUNDS.database, COMPLAINTS.database)
+        )
+        standard = ConsoleParts(
+            refunds=refunds,
+            complaints=complaints,
+            status=lambda: self.status,
+            controls=self.tape,
+        )
+        return replace(standard, **changes)
 
     def tell(self, **changes: Any) -> None:
         self.status = replace(self.status, **changes)
@@ -75,6 +141,59 @@ class Business:
         answered = NOON + timedelta(minutes=minute)
         self._insert(COMPLAINTS, complaint_id, order, answered, _jsonb(answer))
 
+    def city(self, location_id: int, name: str | None, place: Any = (37.77, -122.42)) -> None:
+        """A kitchen's location."""
+        self._insert(ORDERS["locations"], location_id, name, *place)
+
+    def order(
+        self, order_id: str, *, minute: float = 0, until: str = "delivered_ts", location: int = 1
+    ) -> None:
+        """An order created some minutes after noon that has come as far as `until`."""
+        created = NOON + timedelta(minutes=minute)
+        steps = list(STEPS)[: list(STEPS).index(until) + 1]
+        row: dict[str, object] = {
+            "order_id": order_id,
+            "location_id": location,
+            "order_day": created.date(),
+            **{step: created + timedelta(minutes=STEPS[step]) for step in steps},
+        }
+        if until == "delivered_ts":
+            row["total_minutes"] = STEPS["delivered_ts"]
+        self._insert_named(ORDERS["lifecycle"], row)
+
+    def event(self, order_id: str, kind: str, body: object, *, minute: float = 0) -> None:
+        """An event of an order with any JSON value as its body."""
+        ts = f"{NOON + timedelta(minutes=minute):%Y-%m-%d %H:%M:%S.000}"
+        row: dict[str, object] = {
+            "event_id": f"{order_id}-{kind}-{ts}",
+            "event_type": kind,
+            "ts": ts,
+            "order_id": order_id,
+            "body": _jsonb(body),
+        }
+        self._insert_named(ORDERS["events"], row)
+
+    def worth(self, order_id: str, usd: str) -> None:
+        """What an order is worth."""
+        self._insert_named(ORDERS["orders"], {"order_id": order_id, "order_revenue": usd})
+
+    def fill(self, text: str) -> None:
+        """Empty every table; then each field that holds text holds this one."""
+        for spec in SPECS:
+            with self.connect(spec) as connection:
+                connection.execute(f"TRUNCATE {spec.target}".encode())
+        fields = ("complaint_category", "decision", "priority", "rationale", "customer_response")
+        self.city(1, text)
+        self.order(text)
+        self.order(f"{text}!", minute=15, until="driver_picked_up_ts")
+        self.refund(text, refund_class=text, reason=text, source=text)
+        self.complaint(text, order=text, source=text, **dict.fromkeys(fields, text))
+        self.tell(
+            stages=(StageStatus(text, "running", text, 1), StageStatus(text, "failed", text)),
+            tables=(TableStatus(text, 1),),
+            place=text,
+        )
+
     def connect(self, spec: SyncSpec) -> psycopg.Connection:
         return psycopg.connect(self.server.dsn(spec.database))
 
@@ -91,6 +210,12 @@ class Business:
         with self.connect(spec) as connection:
             query = f"INSERT INTO {spec.target} VALUES (%s, %s, %s, %s)"
             connection.execute(query.encode(), values)
+
+    def _insert_named(self, spec: SyncSpec, row: dict[str, object]) -> None:
+        marks = ", ".join(["%s"] * len(row))
+        with self.connect(spec) as connection:
+            query = f"INSERT INTO {spec.target} ({', '.join(row)}) VALUES ({marks})"
+            connection.execute(query.encode(), tuple(row.values()))
 
 
 def _jsonb(answer: object) -> str | None:
@@ -133,20 +258,36 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def business(postgres: EmbeddedPostgres) -> Business:
     """A business whose tables exist and are empty."""
-    business = Business(postgres)
+    names = {spec.database for spec in SPECS}
+    business = Business(postgres, addresses={name: postgres.dsn(name) for name in names})
     for spec in SPECS:
         business.drop(spec)
+    for spec in SPECS:
         business.create(spec)
-    business.tell(
-        refunds_dsn=postgres.dsn(REFUNDS.database), complaints_dsn=postgres.dsn(COMPLAINTS.database)
-    )
     return business
+
+
+@contextmanager
+def serving(parts: ConsoleParts, port: int = 0) -> Iterator[ConsoleServer]:
+    """The console, really served; its connections end with the block."""
+    with (
+        closing(parts.refunds),
+        closing(parts.complaints),
+        ConsoleServer(create_app(parts), port=port) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def serve() -> Any:
+    """Serves a console for a block: `with serve(parts) as server`."""
+    return serving
 
 
 @pytest.fixture
 def console(business: Business) -> Iterator[ConsoleServer]:
     """The console over the business, really served."""
-    with ConsoleServer(create_app(business), port=0) as server:
+    with serving(business.parts()) as server:
         yield server
 
 

@@ -1,19 +1,20 @@
 """The page in a real browser; screenshots go to artifacts/console."""
 
-import re
+import json
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from caspers_lib.console.app import create_app
 from caspers_lib.console.serve import ConsoleServer
-from caspers_lib.console.source import StageStatus
+from caspers_lib.console.source import StageStatus, TableStatus
+from tests.console.conftest import NOON
 
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "console"
 FLAGS = [
     "--disable-background-networking",
@@ -58,6 +59,11 @@ def phone(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
+def dark_phone(browser: Browser) -> Iterator[Page]:
+    yield from _page(browser, PHONE, "dark")
+
+
+@pytest.fixture
 def tablet(browser: Browser) -> Iterator[Page]:
     yield from _page(browser, TABLET, "light")
 
@@ -88,46 +94,48 @@ def troubles_of(page: Page) -> list[str]:
 def refresh(page: Page) -> None:
     """Let the page refresh itself now, as it does every other second."""
     page.wait_for_load_state("load")
-    with page.expect_response("**/live", timeout=PATIENCE_MS):
+    with page.expect_response("**/live*", timeout=PATIENCE_MS):
         page.evaluate("htmx.trigger('#live', 'refresh')")
     expect(page.locator(".htmx-request, .htmx-swapping, .htmx-settling")).to_have_count(0)
 
 
-def test_the_page_fills_as_the_stages_finish(business: Any, page: Page) -> None:
-    business.tell(stages=(StageStatus("Pipeline", "waiting"),), refunds_dsn=None)
-    dsn = business.server.dsn("caspers")
-    with ConsoleServer(create_app(business), port=0) as console:
+def test_the_page_fills_as_the_stages_finish(business: Any, serve: Any, page: Page) -> None:
+    address, business.addresses["caspers"] = business.addresses["caspers"], None
+    business.tell(stages=(StageStatus("Pipeline", "waiting"),))
+    with serve(business.parts()) as console:
         troubles = troubles_of(page)
         page.goto(console.url)
-        expect(page.locator(".stage")).to_have_text(re.compile("Pipeline\\s+waiting"))
+        expect(page.locator(".stage")).to_contain_text("Pipeline")
         expect(page.locator(".card").first).to_contain_text("not yet known")
         _shoot(page, "waiting-light")
 
         business.tell(
             stages=(StageStatus("Pipeline", "running", "reading events", 2),),
-            virtual_time=datetime(2024, 3, 11, 18, 5, tzinfo=UTC),
-            tables=(("lakeflow.all_events", 1200),),
+            virtual_time=NOON + timedelta(hours=1),
+            tables=(TableStatus("lakeflow.all_events", 1200),),
         )
         expect(page.locator(".stage")).to_contain_text("reading events")
-        expect(page.locator(".clock")).to_contain_text("2024-03-11 18:05")
+        expect(page.locator(".moment")).to_contain_text("2024-03-11 13:00")
         expect(page.locator(".tables")).to_contain_text("1,200")
 
+        business.order("order-1", minute=5)
         business.refund("order-1")
         business.complaint("c-1")
-        business.tell(refunds_dsn=dsn)
-        expect(page.locator(".row")).to_have_count(2)
+        business.addresses["caspers"] = address
+        expect(page.locator(".refunds .row, .complaints .row")).to_have_count(2)
         expect(page.locator(".card").first).to_contain_text("1")
+        expect(page.locator("#rate-plot canvas")).to_have_count(1)
     assert [line for line in troubles if "ERR_" not in line] == []
 
 
 def test_a_refresh_moves_nothing_and_lights_only_what_is_new(
     business: Any, console: ConsoleServer, page: Page
 ) -> None:
-    for number in range(25):
-        business.refund(f"order-{number}", minute=number)
+    for number in range(12):
+        business.order(f"order-{number}", minute=number)
     page.set_viewport_size({"width": 1000, "height": 500})
     page.goto(console.url)
-    page.evaluate("window.kept = document.querySelector('.row'); window.scrollTo(0, 600)")
+    page.evaluate("window.kept = document.querySelector('.tail .row'); window.scrollTo(0, 600)")
     scrolled = page.evaluate("window.scrollY")
     assert scrolled > 0
     refresh(page)
@@ -135,10 +143,10 @@ def test_a_refresh_moves_nothing_and_lights_only_what_is_new(
     assert page.evaluate("window.scrollY") == scrolled
     assert page.evaluate("window.kept.isConnected")
     assert page.locator(".arrived").count() == 0
-    business.refund("order-new", minute=90)
-    expect(page.locator(".arrived")).to_have_count(1)
+    business.order("order-new", minute=11.5)
+    expect(page.locator(".tail .arrived")).to_have_count(1)
+    expect(page.locator(".tail .row").first).to_contain_text("order-new")
     assert page.evaluate("window.kept.isConnected")
-    expect(page.locator(".row").first).to_contain_text("order-new")
 
 
 def test_a_hidden_page_asks_for_nothing_until_it_is_seen_again(
@@ -158,54 +166,146 @@ def test_a_hidden_page_asks_for_nothing_until_it_is_seen_again(
         )
 
 
-def test_a_console_that_went_away_is_said_so(business: Any, page: Page) -> None:
-    with ConsoleServer(create_app(business), port=0) as console:
+def test_a_console_that_went_away_is_said_so(business: Any, serve: Any, page: Page) -> None:
+    with serve(business.parts()) as console:
         page.goto(console.url)
         refresh(page)
         expect(page.locator("#offline")).to_be_hidden()
         port = int(console.url.rsplit(":", 1)[1])
     expect(page.locator("#offline")).to_be_visible()
-    with ConsoleServer(create_app(business), port=port):
+    with serve(business.parts(), port=port):
         expect(page.locator("#offline")).to_be_hidden()
 
 
-def test_a3_hostile_text_is_shown_and_never_runs(
-    business: Any, console: ConsoleServer, page: Page, hostile_texts: tuple[str, ...]
+def test_a_lost_database_is_a_notice_until_it_is_back(
+    business: Any, console: ConsoleServer, page: Page
 ) -> None:
-    _fill_with(business, hostile_texts)
+    business.order("order-1")
+    page.goto(console.url)
+    expect(page.locator(".tail")).to_contain_text("order-1")
+    home = business.addresses["caspers"]
+    business.addresses["caspers"] = "host=/nowhere dbname=caspers"
+    notice = page.locator("#live .notice")
+    expect(notice).to_have_text("Database caspers does not answer. Trying again.")
+    expect(page.locator(".card").first).to_contain_text("not yet known")
+    business.addresses["caspers"] = home
+    expect(notice).to_have_count(0)
+    expect(page.locator(".tail")).to_contain_text("order-1")
+
+
+def test_a_person_steers_the_replay(business: Any, console: ConsoleServer, page: Page) -> None:
+    business.tell(virtual_time=NOON, speed=60.0)
     troubles = troubles_of(page)
     page.goto(console.url)
-    refresh(page)
-    refresh(page)
-    assert page.evaluate("window.pwned") is None
-    assert page.locator("h1").count() == 1
-    assert page.locator("#live img:not(.brand img), #live script").count() == 0
-    assert page.locator(".row").count() == 2 * len(hostile_texts)
-    shown = " ".join((page.locator(".refunds").text_content() or "").split())
-    for text in hostile_texts:
-        assert " ".join(text.split())[:300] in shown
-    assert "49" not in shown
-    assert _overflow(page) == 0
+    pressed = page.get_by_role("button", pressed=True)
+    expect(pressed).to_have_text("60x")
+
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".toast")).to_have_text("The replay is paused.")
+    business.tell(paused=True)
+    expect(page.locator(".moment")).to_contain_text("paused 60x")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator(".toast")).to_have_text("The replay goes on.")
+
+    page.get_by_role("group", name="Speed").get_by_role("button", name="300x").click()
+    expect(page.locator(".toast")).to_have_text("The replay plays at speed 300.")
+    business.tell(speed=300.0)
+    expect(pressed).to_have_text("300x")
+
+    page.get_by_role("group", name="Seek by").get_by_role("button", name="+6 h").click()
+    expect(page.locator(".toast")).to_have_text("The replay goes to +6h.")
+    assert business.tape.done == ["pause", "resume", "speed 300", "seek +6h"]
     assert troubles == []
 
 
-def test_the_page_fits_a_phone(
-    business: Any, console: ConsoleServer, phone: Page, hostile_texts: tuple[str, ...]
+def test_a_person_types_a_time_while_the_page_refreshes_itself(
+    business: Any, console: ConsoleServer, page: Page
 ) -> None:
-    _fill_with(business, hostile_texts)
-    phone.goto(console.url)
-    refresh(phone)
-    assert _overflow(phone) == 0
+    business.tell(virtual_time=NOON, speed=60.0)
+    page.goto(console.url)
+    field = page.get_by_label("Seek to")
+    field.press_sequentially("2024-03-")
+    refresh(page)
+    expect(field).to_be_focused()
+    field.press_sequentially("16T12:30")
+    field.press("Enter")
+    expect(page.locator(".toast")).to_have_text("The replay goes to 2024-03-16T12:30.")
+    assert business.tape.done == ["seek 2024-03-16T12:30"]
+
+    business.tape.refusal = "Day <b>99</b> is outside the dataset."
+    field.fill("99")
+    page.get_by_role("button", name="Go").click()
+    expect(page.locator(".toast.refused")).to_have_text(
+        "Day <b>99</b> is outside the dataset. Try another."
+    )
+    expect(page.locator("#offline")).to_be_hidden()
 
 
-def test_text_has_enough_contrast(
-    business: Any, console: ConsoleServer, page: Page, dark_page: Page
+def test_a_person_looks_at_one_city_and_at_all_again(
+    business: Any, console: ConsoleServer, page: Page
 ) -> None:
     _fill_with_a_day(business)
-    business.tell(complaints_dsn="host=/nowhere")
-    for view in (page, dark_page):
-        view.goto(console.url)
-        assert view.evaluate(CONTRASTS_BELOW_AA) == []
+    page.goto(console.url)
+    expect(page.locator(".city")).to_have_count(2)
+    page.get_by_role("link", name="Chicago").click()
+    expect(page.locator(".city")).to_have_count(1)
+    expect(page.get_by_role("navigation", name="City").locator("[aria-current]")).to_contain_text(
+        "Chicago"
+    )
+    refresh(page)
+    expect(page.locator(".city figcaption")).to_contain_text("Chicago")
+    assert page.locator(".drivers tbody tr").count() == page.locator(".driver").count() > 3
+    page.get_by_role("link", name="All", exact=True).click()
+    expect(page.locator(".city")).to_have_count(2)
+
+
+def test_a_driver_moves_where_the_next_ping_is(
+    business: Any, console: ConsoleServer, page: Page
+) -> None:
+    business.city(1, "San Francisco")
+    business.order("o-1", until="driver_picked_up_ts")
+    page.goto(console.url)
+    driver = page.locator(".driver")
+    expect(driver).to_have_attribute("cy", "0")
+    page.evaluate("window.kept = document.querySelector('.driver')")
+    ping = {"progress_pct": 50, "loc_lat": 37.775, "loc_lon": -122.42}
+    business.event("o-1", "driver_ping", ping, minute=20)
+    expect(driver).not_to_have_attribute("cy", "0")
+    assert page.evaluate("window.kept.isConnected")
+
+
+def test_a3_hostile_text_is_shown_and_never_runs(
+    business: Any, serve: Any, page: Page, hostile_texts: tuple[str, ...]
+) -> None:
+    troubles = troubles_of(page)
+    for text in hostile_texts:
+        business.fill(text)
+        with serve(business.parts()) as console:
+            for path in ("/?city=1", "/refunds", "/complaints"):
+                page.goto(f"{console.url}{path}")
+                page.wait_for_function("window.htmx !== undefined")
+                assert page.evaluate("window.pwned") is None, text
+                assert page.locator("h1").count() == 1
+                assert page.locator("main img, main script").count() == 0
+                shown = " ".join((page.locator("main").text_content() or "").split())
+                assert " ".join(text.split())[:190] in shown
+                assert _overflow(page) == 0, text
+    assert troubles == []
+
+
+@pytest.mark.parametrize("name", ["page", "dark_page", "phone", "dark_phone"])
+def test_axe_finds_nothing(
+    business: Any, console: ConsoleServer, request: pytest.FixtureRequest, name: str
+) -> None:
+    _fill_with_a_day(business)
+    page: Page = request.getfixturevalue(name)
+    for path in ("/", "/?city=2", "/refunds", "/complaints"):
+        page.goto(f"{console.url}{path}")
+        assert _axe(page) == [], path
+    business.addresses["caspers"] = None
+    business.tell(stages=(StageStatus("Pipeline", "failed", "no space left"),))
+    page.goto(console.url)
+    assert _axe(page) == []
 
 
 @pytest.mark.parametrize(
@@ -218,28 +318,23 @@ def test_a_full_page_draws_without_trouble(
     _fill_with_a_day(business)
     page: Page = request.getfixturevalue(name)
     troubles = troubles_of(page)
-    page.goto(console.url)
-    refresh(page)
-    assert page.locator(".refunds .row").count() == 25
-    assert page.locator(".complaints .row").count() == 25
-    assert _overflow(page) == 0
+    for path, shown in (("", "live"), ("/refunds", "refunds"), ("/complaints", "complaints")):
+        page.goto(f"{console.url}{path}")
+        expect(page.locator(".row").first).to_be_visible()
+        assert _overflow(page) == 0
+        _shoot(page, f"{shown}-{shot}")
     assert troubles == []
-    _shoot(page, shot)
 
 
-def test_a_page_with_a_failed_stage_and_a_lost_database_still_draws(
-    business: Any, console: ConsoleServer, page: Page
-) -> None:
-    _fill_with_a_day(business)
-    failed = StageStatus("Complaint sync", "failed", "Database caspers_complaints is full.", 2.5)
-    business.tell(stages=(*business.status.stages[:-1], failed), complaints_dsn="host=/nowhere")
-    page.goto(console.url)
-    expect(page.locator(".notice:visible")).to_have_text(
-        "Database caspers_complaints does not answer. Trying again."
+def _axe(page: Page) -> list[Any]:
+    """What axe-core finds wrong with the page; it runs beside the page's own policy."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then((result) => JSON.stringify("
+        "result.violations.map((v) => [v.id, v.impact, v.nodes.map((node) => node.html)])))"
     )
-    expect(page.locator(".stage.failed")).to_contain_text("is full")
-    assert page.locator(".refunds .row").count() == 25
-    _shoot(page, "trouble")
+    violations: list[Any] = json.loads(found)
+    return violations
 
 
 def _overflow(page: Page) -> int:
@@ -252,19 +347,7 @@ def _overflow(page: Page) -> int:
 
 def _shoot(page: Page, name: str) -> None:
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png")
-
-
-def _fill_with(business: Any, texts: tuple[str, ...]) -> None:
-    """Every field that holds text holds each of `texts`."""
-    fields = ["complaint_category", "decision", "priority", "rationale", "customer_response"]
-    for text in texts:
-        business.refund(text, refund_class=text, reason=text, source=text)
-        business.complaint(text, order=text, source=text, **dict.fromkeys(fields, text))
-    business.tell(
-        stages=tuple(StageStatus(text, "running", text, 1) for text in texts),
-        tables=tuple((text, 1) for text in texts),
-    )
+    page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
 
 def _fill_with_a_day(business: Any) -> None:
@@ -274,7 +357,22 @@ def _fill_with_a_day(business: Any) -> None:
         "partial": "Delivered in 58 minutes, slower than three in four orders here (P75 51).",
         "full": "Delivered in 93 minutes, beyond what 99 in 100 orders take here (P99 84).",
     }
-    for number in range(120):
+    cities = {1: ("San Francisco", (37.77, -122.42)), 2: ("Chicago", (41.88, -87.63))}
+    for location, (city, place) in cities.items():
+        business.city(location, city, place)
+    for number in range(60):
+        location, steps = 1 + number % 2, ("gk_started_ts", "driver_picked_up_ts", "delivered_ts")
+        order = f"7c1e{number * 7919:08x}-5b0d-4f6a-9c2e"
+        business.order(order, minute=number, until=steps[number % 3], location=location)
+        business.worth(order, f"{18 + number}.40")
+        lat, lon = cities[location][1]
+        turn = (number % 7 - 3) / 100
+        route = [[lat, lon], [lat + turn, lon], [lat + turn, lon + turn * 1.5]]
+        business.event(order, "driver_picked_up", {"route_points": route}, minute=number + 20)
+        business.event(
+            order, "driver_ping", {"loc_lat": lat + turn / 2, "loc_lon": lon}, minute=number + 21
+        )
+    for number in range(60):
         kind = ("none", "partial", "partial", "full")[number * 7 % 4]
         business.refund(
             f"7c1e{number * 7919:08x}-5b0d-4f6a-9c2e",
@@ -323,7 +421,8 @@ def _fill_with_a_day(business: Any) -> None:
             + ("A credit is on its way." if usd else "A colleague will write to you today."),
         )
     business.tell(
-        virtual_time=datetime(2024, 3, 11, 18, 5, tzinfo=UTC) + timedelta(minutes=7),
+        virtual_time=NOON + timedelta(minutes=81),
+        place="day 70 of 90",
         speed=60.0,
         stages=(
             StageStatus("Canonical data", "done", "776,103 events to 18:12", 14.2),
@@ -335,42 +434,14 @@ def _fill_with_a_day(business: Any) -> None:
             StageStatus("Complaint sync", "waiting", "after the complaint agent"),
         ),
         tables=(
-            ("lakeflow.all_events", 776_103),
-            ("lakeflow.silver_order_items", 158_220),
-            ("lakeflow.gold_order_header", 57_388),
-            ("lakeflow.gold_item_sales_day", 41_007),
-            ("lakeflow.gold_brand_sales_day", 1_699),
-            ("lakeflow.gold_location_sales_hourly", 6_120),
-            ("recommender.refund_recommendations", 57_310),
-            ("complaints.raw_complaints", 8_604),
-            ("complaints.complaint_responses", 8_192),
+            TableStatus("lakeflow.all_events", 776_103, 12.5),
+            TableStatus("lakeflow.silver_order_items", 158_220, 12.5),
+            TableStatus("lakeflow.gold_order_header", 57_388, 12.5),
+            TableStatus("lakeflow.gold_item_sales_day", 41_007, 12.5),
+            TableStatus("lakeflow.gold_brand_sales_day", 1_699, 12.5),
+            TableStatus("lakeflow.gold_location_sales_hourly", 6_120, 12.5),
+            TableStatus("recommender.refund_recommendations", 57_310, 12.5),
+            TableStatus("complaints.raw_complaints", 8_604, 12.5),
+            TableStatus("complaints.complaint_responses", 8_192, 12.5),
         ),
     )
-
-
-# WCAG's ratio of each visible text against the nearest opaque background, where it is below 4.5.
-CONTRASTS_BELOW_AA = """() => {
-  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
-  const luminance = ([r, g, b]) => {
-    const linear = [r, g, b].map((value) => value / 255)
-      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const background = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = channels(getComputedStyle(at).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const own = (element) => [...element.childNodes]
-    .some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-  return [...document.querySelectorAll("body *")]
-    .filter((element) => element.checkVisibility() && own(element))
-    .map((element) => {
-      const [one, other] = [channels(getComputedStyle(element).color), background(element)]
-        .map(luminance).sort((a, b) => b - a);
-      return [(one + 0.05) / (other + 0.05), element.className, element.textContent];
-    })
-    .filter(([ratio]) => ratio < 4.5);
-}"""

@@ -4,14 +4,16 @@ import threading
 import httpx
 import pytest
 
-from caspers_lib.console.app import create_app
+from caspers_lib.console.app import ConsoleParts, create_app
+from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.serve import ConsoleServer
-from caspers_lib.console.source import LiveStatus
 from caspers_lib.errors import ConsoleError
 
 
 def server(port: int = 0, host: str = "127.0.0.1") -> ConsoleServer:
-    return ConsoleServer(create_app(LiveStatus), host=host, port=port)
+    nowhere = ConsoleDatabase("caspers", lambda: None)
+    parts = ConsoleParts(refunds=nowhere, complaints=nowhere)
+    return ConsoleServer(create_app(parts), host=host, port=port)
 
 
 def test_it_answers_inside_its_block_and_not_after() -> None:

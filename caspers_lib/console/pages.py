@@ -1,0 +1,50 @@
+"""How every page of the console is made: one set of templates, which escape every text."""
+
+from functools import cache
+from pathlib import Path
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from caspers_lib.console import formats
+
+__all__ = ["PACKAGE", "WORKSPACES", "render"]
+
+PACKAGE = Path(__file__).parent
+WORKSPACES = (("/", "Live"), ("/refunds", "Refunds"), ("/complaints", "Complaints"))
+"""The workspaces of the navigation: where they are and what they are called."""
+
+
+def render(request: Request, template: str, *, code: int = 200, **values: object) -> HTMLResponse:
+    """A page or a part of one.
+
+    Args:
+        request: what is answered; the navigation marks the workspace that its path lies in.
+        template: the template's name.
+        code: the HTTP status.
+        values: what the template shows, as data: each text is escaped.
+    """
+    page = _templates().get_template(template)
+    html = page.render(workspaces=WORKSPACES, here=_workspace(request.url.path), **values)
+    return HTMLResponse(html, status_code=code, headers={"Cache-Control": "no-store"})
+
+
+def _workspace(path: str) -> str:
+    """The address of the workspace that a path lies in."""
+    inside = [home for home, _ in WORKSPACES[1:] if path == home or path.startswith(f"{home}/")]
+    return inside[0] if inside else WORKSPACES[0][0]
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(PACKAGE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in formats.__all__:
+        templates.filters[name] = getattr(formats, name)
+    return templates
