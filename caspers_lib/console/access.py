@@ -1,0 +1,123 @@
+"""Who may do what in the console: people, roles and limits, from configuration.
+
+Contract: DESIGN section 8. Who a person is comes from the platform (`web.identity`), never from
+what a browser sends in a form.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Literal, TypeAlias
+
+from caspers_lib.errors import SettingsError
+
+__all__ = ["ConsoleAccess", "Person", "Role", "access_from_environment"]
+
+Role: TypeAlias = Literal["viewer", "agent", "manager"]
+"""What a person may do: look; decide up to a limit; decide everything, and reverse."""
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes"}), frozenset({"0", "false", "no", ""})
+_LARGEST_USD = Decimal("9999999999.99")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who uses the console.
+
+    Args:
+        name: as the platform tells it, usually an e-mail address.
+        role: what they may do.
+    """
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleAccess:
+    """Roles and limits; whoever is in neither list is a viewer.
+
+    Args:
+        proxy: the platform's proxy tells who asks; without one, it is the person at this machine.
+        managers: names of those who may decide everything and reverse.
+        agents: names of those who may decide up to `agent_limit_usd`.
+        agent_limit_usd: the largest refund that an agent gives, USD.
+        four_eyes_usd: the largest refund that one manager gives alone, USD.
+        local_person: the name of the person at this machine, who is a manager.
+    """
+
+    proxy: bool = False
+    managers: frozenset[str] = frozenset()
+    agents: frozenset[str] = frozenset()
+    agent_limit_usd: Decimal = Decimal("25.00")
+    four_eyes_usd: Decimal = Decimal("100.00")
+    local_person: str = "local"
+
+    def person(self, name: str) -> Person:
+        """The person of that name; upper and lower case are the same person.
+
+        Args:
+            name: as the platform tells it.
+        """
+        folded = name.casefold()
+        if folded in {manager.casefold() for manager in self.managers}:
+            return Person(folded, "manager")
+        if folded in {agent.casefold() for agent in self.agents}:
+            return Person(folded, "agent")
+        return Person(folded, "viewer")
+
+    @property
+    def at_this_machine(self) -> Person:
+        """Who asks where no proxy tells it."""
+        return Person(self.local_person, "manager")
+
+
+def access_from_environment(environment: Mapping[str, str]) -> ConsoleAccess:
+    """Roles and limits as the environment says.
+
+    `CONSOLE_PROXY` (1 or 0; by default 1 inside a Databricks App, which sets
+    `DATABRICKS_APP_NAME`), `CONSOLE_MANAGERS` and `CONSOLE_AGENTS` (names, separated by commas),
+    `CONSOLE_AGENT_LIMIT_USD` and `CONSOLE_FOUR_EYES_USD`.
+
+    Args:
+        environment: the variables by name.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    standard = ConsoleAccess()
+    return ConsoleAccess(
+        proxy=_truth(environment, "CONSOLE_PROXY", "DATABRICKS_APP_NAME" in environment),
+        managers=_names(environment.get("CONSOLE_MANAGERS", "")),
+        agents=_names(environment.get("CONSOLE_AGENTS", "")),
+        agent_limit_usd=_usd(environment, "CONSOLE_AGENT_LIMIT_USD", standard.agent_limit_usd),
+        four_eyes_usd=_usd(environment, "CONSOLE_FOUR_EYES_USD", standard.four_eyes_usd),
+    )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for part in text.split(",") if (name := part.strip()))
+
+
+def _truth(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    value = environment.get(name)
+    if value is None:
+        return default
+    if value.lower() not in _TRUE | _FALSE:
+        raise SettingsError(f"{name} is {value!r}.", hint="Allowed are 1 and 0.")
+    return value.lower() in _TRUE
+
+
+def _usd(environment: Mapping[str, str], name: str, default: Decimal) -> Decimal:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        usd = Decimal("NaN")
+    if not (usd.is_finite() and 0 <= usd <= _LARGEST_USD):
+        raise SettingsError(
+            f"{name} is {text!r}.", hint="It is an amount of USD from 0, such as 25.00."
+        )
+    return usd

@@ -1,0 +1,321 @@
+"""Decisions about cases, each in one transaction with the proof that it may be made.
+
+Contract: DESIGN section 8. The same request under the same key is made once, however often it is
+sent: who lost the connection in the middle sends it again.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from caspers_lib.console.access import ConsoleAccess, Person
+from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.steps import next_step, refuse_viewers, refuse_wrong_requests
+from caspers_lib.console.decisions.trail import prepare_trail
+from caspers_lib.console.decisions.values import (
+    CaseKind,
+    DecisionRequest,
+    RecordedAction,
+    Refusal,
+    Situation,
+    Status,
+    Step,
+)
+from caspers_lib.console.queries import amount_sql, table_sql
+from caspers_lib.errors import PostgresError
+from caspers_lib.lakebase.identifiers import quote_identifier
+
+__all__ = ["Decided", "DecisionStore"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision on record.
+
+    Args:
+        case_id: the case.
+        order_id: its order.
+        version: of the case, after it.
+        action: what was done.
+        status_before: where the case was.
+        status: where it is then.
+        amount_before_usd: what the customer got before.
+        amount_usd: what the customer gets.
+        suggested_usd: what the agent suggested then.
+        reason: why.
+        reply: what the customer is told.
+        person: who.
+        decided_at: when, by the database's clock.
+    """
+
+    case_id: str
+    order_id: str
+    version: int
+    action: RecordedAction
+    status_before: Status
+    status: Status
+    amount_before_usd: Decimal
+    amount_usd: Decimal
+    suggested_usd: Decimal | None
+    reason: str
+    reply: str | None
+    person: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is known of a case beside its decisions."""
+
+    order_id: str | None
+    suggested_usd: Decimal | None
+    order_total_usd: Decimal | None
+
+
+_INSERT = """
+    INSERT INTO {trail} (case_id, order_id, version, action, status_before, status,
+        amount_before_usd, amount_usd, suggested_usd, order_total_usd, reason, reply, person,
+        person_before, key, asked)
+    VALUES (%(case_id)s, %(order_id)s, %(version)s, %(action)s, %(status_before)s, %(status)s,
+        %(amount_before_usd)s, %(amount_usd)s, %(suggested_usd)s, %(order_total_usd)s, %(reason)s,
+        %(reply)s, %(person)s, %(person_before)s, %(key)s, %(asked)s)
+    RETURNING {columns}
+"""
+_OF_CASE = "SELECT {columns} FROM {trail} WHERE case_id = %s ORDER BY version"
+_LAST_OF_CASE = "SELECT {columns} FROM {trail} WHERE case_id = %s ORDER BY version DESC LIMIT 1"
+_ONE = "SELECT {columns} FROM {trail} WHERE case_id = %s AND version = %s"
+_NEWEST = """
+    SELECT {columns} FROM {trail} ORDER BY decided_at DESC, case_id, version DESC LIMIT %s
+"""
+_UNDER_KEY = "SELECT asked, case_id, version FROM {trail} WHERE key = %s"
+_ANSWER = "SELECT order_id, {amount} FROM {table} WHERE {key} = %s"
+
+
+class DecisionStore:
+    """The decisions about one kind of case.
+
+    Args:
+        kind: what is decided about.
+        database: where the answers are, and the trail.
+        order_total: the total of an order, USD; None while it is not known.
+        access: who may give how much.
+    """
+
+    def __init__(
+        self,
+        kind: CaseKind,
+        database: ConsoleDatabase,
+        order_total: Callable[[str], Decimal | None],
+        access: ConsoleAccess,
+    ) -> None:
+        self.kind, self.database, self.access = kind, database, access
+        self._order_total = order_total
+
+    def decide(self, wanted: DecisionRequest, person: Person) -> Decided:
+        """Make a decision, once.
+
+        Args:
+            wanted: the request.
+            person: who asks.
+
+        Raises:
+            Refusal: it is not allowed, the case changed, or the server can't be reached.
+        """
+        refuse_viewers(person)
+        refuse_wrong_requests(self.kind, wanted)
+        try:
+            return self._decided(wanted, person)
+        except (psycopg.OperationalError, PostgresError) as error:
+            # It may have been made before the connection broke: the same key finds that out.
+            logger.info("database %s: %s; trying once more", self.database.name, error)
+        try:
+            return self._decided(wanted, person)
+        except (psycopg.OperationalError, PostgresError) as error:
+            logger.warning("database %s: %s", self.database.name, error)
+            raise Refusal(
+                "lost_connection",
+                f"Database {self.database.name} does not answer; the decision may be made or not.",
+                hint="Send the same request again, under the same key: it is made once.",
+            ) from error
+
+    def decide_each(
+        self, wanted: Sequence[DecisionRequest], person: Person
+    ) -> tuple[Decided | Refusal, ...]:
+        """Make many decisions, each for itself: one that is refused leaves the others be.
+
+        Args:
+            wanted: the requests, each with a key of its own.
+            person: who asks.
+        """
+        made: list[Decided | Refusal] = []
+        for request in wanted:
+            try:
+                made.append(self.decide(request, person))
+            except Refusal as refusal:
+                made.append(refusal)
+        return tuple(made)
+
+    def trail(self, case_id: str) -> tuple[Decided, ...]:
+        """Every decision about a case, oldest first.
+
+        Args:
+            case_id: the case.
+
+        Raises:
+            PostgresError: the database can't be reached.
+            psycopg.Error: the trail can't be read.
+        """
+        with self.database.pool().connection() as connection:
+            prepare_trail(connection, self.kind)
+            return self._read(connection, _OF_CASE, case_id)
+
+    def latest(self, limit: int) -> tuple[Decided, ...]:
+        """The newest decisions of all cases, newest first.
+
+        Args:
+            limit: how many at most.
+
+        Raises:
+            PostgresError: the database can't be reached.
+            psycopg.Error: the trail can't be read.
+        """
+        with self.database.pool().connection() as connection:
+            prepare_trail(connection, self.kind)
+            return self._read(connection, _NEWEST, limit)
+
+    def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:
+        answer = self._answer(wanted.case_id)
+        with self.database.pool().connection() as connection:
+            prepare_trail(connection, self.kind)
+            try:
+                return self._recorded(connection, answer, wanted, person)
+            except psycopg.errors.UniqueViolation:
+                # The same key at the same time, about another case.
+                connection.rollback()
+                again = self._under_key(connection, wanted, person)
+                if again is None:
+                    raise
+                return again
+
+    def _recorded(
+        self, connection: Connection, answer: _Answer, wanted: DecisionRequest, person: Person
+    ) -> Decided:
+        lock = f"{self.kind.trail} {wanted.case_id}"
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (lock,))
+        if before := self._under_key(connection, wanted, person):
+            return before
+        now = self._situation(connection, answer, wanted.case_id)
+        step = next_step(self.kind, now, wanted, person, self.access)
+        return self._read(connection, _INSERT, row=_row(now, step, answer, wanted, person))[0]
+
+    def _under_key(
+        self, connection: Connection, wanted: DecisionRequest, person: Person
+    ) -> Decided | None:
+        """What was done for the same request before."""
+        query = _UNDER_KEY.format(trail=self.kind.trail)
+        found = connection.execute(query.encode(), (wanted.key,)).fetchone()
+        if found is None:
+            return None
+        asked, case_id, version = found
+        if asked != _asked(wanted, person):
+            raise Refusal(
+                "key_reused",
+                "Another decision was made under this key.",
+                hint="Give each request a key of its own.",
+            )
+        return self._read(connection, _ONE, case_id, version)[0]
+
+    def _answer(self, case_id: str) -> _Answer:
+        """The agent's answer, and the order's total."""
+        kind = self.kind
+        query = _ANSWER.format(
+            amount=amount_sql(kind.amount),
+            table=table_sql(kind.spec),
+            key=quote_identifier(kind.key),
+        )
+        try:
+            with self.database.reading() as connection:
+                found = connection.execute(query.encode(), (case_id,)).fetchone()
+        except psycopg.errors.UndefinedTable:
+            found = None
+        order_id, suggested = found or (None, None)
+        total = None if order_id is None else self._order_total(order_id)
+        return _Answer(order_id, suggested, total)
+
+    def _situation(self, connection: Connection, answer: _Answer, case_id: str) -> Situation:
+        known: dict[str, Any] = {
+            "case_id": case_id,
+            "suggested_usd": answer.suggested_usd,
+            "order_total_usd": answer.order_total_usd,
+            "is_there": answer.order_id is not None,
+        }
+        for last in self._read(connection, _LAST_OF_CASE, case_id):
+            known |= {
+                "version": last.version,
+                "status": last.status,
+                "amount_usd": last.amount_usd,
+                "decided_by": last.person,
+                "decided_at": last.decided_at,
+                "decided_action": last.action,
+            }
+        return Situation(**known)
+
+    def _read(
+        self,
+        connection: Connection,
+        template: str,
+        *values: object,
+        row: Mapping[str, object] | None = None,
+    ) -> tuple[Decided, ...]:
+        columns = ", ".join(field.name for field in fields(Decided))
+        query = template.format(trail=self.kind.trail, columns=columns).encode()
+        with connection.cursor(row_factory=class_row(Decided)) as cursor:
+            return tuple(cursor.execute(query, row or values).fetchall())
+
+
+def _row(
+    now: Situation, step: Step, answer: _Answer, wanted: DecisionRequest, person: Person
+) -> dict[str, object]:
+    return {
+        "case_id": wanted.case_id,
+        "order_id": answer.order_id or wanted.case_id,
+        "version": now.version + 1,
+        "action": step.action,
+        "status_before": now.status,
+        "status": step.status,
+        "amount_before_usd": now.amount_usd,
+        "amount_usd": step.amount_usd,
+        "suggested_usd": answer.suggested_usd,
+        "order_total_usd": answer.order_total_usd,
+        "reason": wanted.reason.strip(),
+        "reply": wanted.reply,
+        "person": person.name,
+        "person_before": now.decided_by or "",
+        "key": wanted.key,
+        "asked": _asked(wanted, person),
+    }
+
+
+def _asked(wanted: DecisionRequest, person: Person) -> str:
+    """Digest of a request: the same for the same request of the same person."""
+    said = [
+        wanted.case_id,
+        wanted.version,
+        wanted.action,
+        None if wanted.amount_usd is None else f"{wanted.amount_usd:.2f}",
+        wanted.reason,
+        wanted.reply,
+        person.name,
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()

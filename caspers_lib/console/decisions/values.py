@@ -1,0 +1,220 @@
+"""The words of decisions: actions, statuses, what leads where, and what is refused.
+
+They serve refunds and complaints alike. What is written here once is checked by the database too:
+`trail.trail_sql` makes constraints of it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+from caspers_lib.errors import ConsoleError
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
+
+__all__ = [
+    "CENT",
+    "COMPLAINT_CASES",
+    "GIVEN",
+    "LARGEST_USD",
+    "REFUND_CASES",
+    "TRANSITIONS",
+    "Action",
+    "CaseKind",
+    "DecisionRequest",
+    "RecordedAction",
+    "Refusal",
+    "RefusalCode",
+    "Situation",
+    "Status",
+    "Step",
+]
+
+CENT = Decimal("0.01")
+LARGEST_USD = Decimal("9999999999.99")
+"""More than DECIMAL(12,2) holds is not an amount of money."""
+
+Action: TypeAlias = Literal["approve", "change", "reject", "escalate", "reverse"]
+"""What a person asks for. Of a complaint, to approve is to accept, and to reject is to close."""
+
+RecordedAction: TypeAlias = Literal[
+    "approve", "change", "reject", "escalate", "reverse", "second_approval"
+]
+"""What the audit trail says: the approval of what waits for a second person is its own action."""
+
+Status: TypeAlias = Literal["pending", "waiting", "approved", "changed", "rejected", "escalated"]
+"""Where a case is; `waiting` is for a second person."""
+
+GIVEN: tuple[Status, ...] = ("approved", "changed")
+"""The statuses in which a customer gets money."""
+
+TRANSITIONS: frozenset[tuple[Status, RecordedAction, Status]] = frozenset(
+    {
+        ("pending", "approve", "approved"),
+        ("pending", "approve", "waiting"),
+        ("pending", "change", "changed"),
+        ("pending", "change", "waiting"),
+        ("pending", "reject", "rejected"),
+        ("pending", "escalate", "escalated"),
+        ("escalated", "approve", "approved"),
+        ("escalated", "approve", "waiting"),
+        ("escalated", "change", "changed"),
+        ("escalated", "change", "waiting"),
+        ("escalated", "reject", "rejected"),
+        ("escalated", "reverse", "pending"),
+        ("waiting", "second_approval", "approved"),
+        ("waiting", "second_approval", "changed"),
+        ("waiting", "reject", "rejected"),
+        ("waiting", "reverse", "pending"),
+        ("approved", "reverse", "pending"),
+        ("changed", "reverse", "pending"),
+        ("rejected", "reverse", "pending"),
+    }
+)
+"""What leads where: status before, action, status after. Nothing leads from a refund to a second
+one but its reversal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseKind:
+    """What is decided about: answers of an agent, each with an amount of money.
+
+    Args:
+        name: as addresses and messages say it, such as `refunds`.
+        noun: one of them, such as `refund`.
+        spec: the synced table of the answers.
+        amount: the answer's key of the amount.
+        case: what the amount is for, such as `order`.
+        has_reply: the customer gets an answer in words, and a case may be escalated.
+    """
+
+    name: str
+    noun: str
+    spec: SyncSpec
+    amount: str
+    case: str
+    has_reply: bool
+
+    @property
+    def key(self) -> str:
+        """The column that identifies a case."""
+        return self.spec.keys[0]
+
+    @property
+    def trail(self) -> str:
+        """The table of decisions, `schema.table`."""
+        return f"console.{self.noun}_decisions"
+
+
+REFUND_CASES = CaseKind(
+    name="refunds",
+    noun="refund",
+    spec=REFUNDS,
+    amount="refund_usd",
+    case="order",
+    has_reply=False,
+)
+COMPLAINT_CASES = CaseKind(
+    name="complaints",
+    noun="complaint",
+    spec=COMPLAINTS,
+    amount="credit_amount",
+    case="complaint",
+    has_reply=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRequest:
+    """What a person wants for one case.
+
+    Args:
+        case_id: the order of a refund, or the complaint.
+        version: the case's version that the person saw; 0 before the first decision.
+        action: what they want.
+        amount_usd: with approve, the amount that they saw; with change, the new one; else None.
+        reason: why; change, escalate and reverse need one.
+        reply: what the customer is told, of a complaint.
+        key: of this request alone; the same request may be sent again under it.
+    """
+
+    case_id: str
+    version: int
+    action: Action
+    amount_usd: Decimal | None = None
+    reason: str = ""
+    reply: str | None = None
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A case as it is when a decision is made.
+
+    Args:
+        case_id: the case.
+        version: decisions made about it.
+        status: where it is.
+        amount_usd: what the customer gets, or will get after the second approval.
+        suggested_usd: the agent's amount; None where its answer has none, or is not there.
+        order_total_usd: the order's total; None while it is not known.
+        decided_by: who made the latest decision; None before the first.
+        decided_at: when.
+        decided_action: what it was.
+        is_there: whether the agent's answer is still there.
+    """
+
+    case_id: str
+    version: int = 0
+    status: Status = "pending"
+    amount_usd: Decimal = Decimal("0.00")
+    suggested_usd: Decimal | None = None
+    order_total_usd: Decimal | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decided_action: RecordedAction | None = None
+    is_there: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a decision makes of a case.
+
+    Args:
+        action: as the audit trail says it.
+        status: afterwards.
+        amount_usd: afterwards.
+    """
+
+    action: RecordedAction
+    status: Status
+    amount_usd: Decimal
+
+
+RefusalCode: TypeAlias = Literal[
+    "forbidden",
+    "above_limit",
+    "above_total",
+    "not_found",
+    "stale",
+    "wrong_status",
+    "wrong_request",
+    "key_reused",
+    "no_total",
+    "suggestion_changed",
+    "lost_connection",
+]
+
+
+class Refusal(ConsoleError):
+    """A decision that is not made, and why.
+
+    Args:
+        code: which of the reasons.
+        message: the reason as a sentence.
+        hint: what to do about it; may be empty.
+    """
+
+    def __init__(self, code: RefusalCode, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
