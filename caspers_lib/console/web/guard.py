@@ -1,0 +1,136 @@
+"""ASGI middleware before every write: same origin, a known content type, a size, a rate.
+
+A page of another site can make a browser send a form with the person's cookies; its browser says so
+in `Sec-Fetch-Site` and `Origin`, which no page can change.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["MAX_BODY_BYTES", "WriteGuard"]
+
+MAX_BODY_BYTES = 256 * 1024
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+_TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
+_PEOPLE = 10_000
+
+
+class WriteGuard:
+    """Refuses a write that another site sent, that is too large, or that comes too often.
+
+    Args:
+        app: what is guarded.
+        writes_per_minute: for one person; so many may come at once.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        writes_per_minute: int = 600,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.app = app
+        self._burst, self._clock = writes_per_minute, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a read on; a write only if nothing speaks against it."""
+        if scope["type"] != "http" or scope["method"] in _READS:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = _foreign(headers) or _unreadable(headers) or self._too_often(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            await _too_large()(scope, receive, send)
+            return
+        await self.app(scope, _replayed(body, receive), send)
+
+    def _too_often(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """A bucket for each person, which fills as time passes."""
+        client = scope.get("client") or ("",)
+        who = headers.get("x-forwarded-email") or client[0]
+        now = self._clock()
+        left, since = self._left.pop(who, (float(self._burst), now))
+        left = min(self._burst, left + (now - since) * self._burst / 60)
+        self._left[who] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > _PEOPLE:
+            self._left.popitem(last=False)
+        if left >= 1:
+            return None
+        return _refusal(
+            429,
+            "too_often",
+            f"More than {self._burst} writes a minute are too many.",
+            "Wait a few seconds, then go on.",
+            **{"Retry-After": "5"},
+        )
+
+
+def _foreign(headers: Headers) -> JSONResponse | None:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    hosts = {headers.get("host", ""), headers.get("x-forwarded-host", "")}
+    same = site in (None, "same-origin", "none")
+    if same and (origin is None or site is not None or urlsplit(origin).netloc in hosts):
+        return None
+    return _refusal(403, "foreign", "Another site may not write here.", "Use the console's page.")
+
+
+def _unreadable(headers: Headers) -> JSONResponse | None:
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        return _too_large()
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in _TYPES or (not kind and length in ("", "0")):
+        return None
+    return _refusal(
+        415, "wrong_type", "The body has a content type that is not read.", f"Use {min(_TYPES)}."
+    )
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body; None if it is too large, or its sender went away."""
+    parts = bytearray()
+    while len(parts) <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(parts) if len(parts) <= MAX_BODY_BYTES else None
+    return None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then what comes after it."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return next_message
+
+
+def _too_large() -> JSONResponse:
+    return _refusal(
+        413,
+        "too_large",
+        f"The body is larger than {MAX_BODY_BYTES // 1024} KB.",
+        "Decide fewer at once.",
+    )
+
+
+def _refusal(status: int, code: str, message: str, hint: str, **headers: str) -> JSONResponse:
+    document = {"code": code, "message": message, "hint": hint}
+    return JSONResponse(document, status_code=status, headers=headers)

@@ -1,0 +1,157 @@
+"""The list of cases on a real Postgres: filters, sorts, pages and counts."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import ValidationError
+
+from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
+from caspers_lib.console.decisions.trail import prepare_trail
+from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
+from caspers_lib.errors import ConsoleError
+from tests.console.conftest import NOON
+
+
+@pytest.fixture
+def connection(business: Any) -> Any:
+    with business.connect(REFUND_CASES.spec) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
+        prepare_trail(connection, REFUND_CASES)
+        yield connection
+
+
+def listed(connection: Any, **wanted: Any) -> list[str]:
+    return [case.case_id for case in case_page(connection, REFUND_CASES, CaseFilter(**wanted)).rows]
+
+
+def decided(
+    connection: psycopg.Connection, case_id: str, status: str, *, version: int = 1, **row: Any
+) -> None:
+    standard = {
+        "case_id": case_id, "version": version, "order_id": case_id, "status": status,
+        "action": {"approved": "approve", "rejected": "reject", "pending": "reverse"}[status],
+        "status_before": "pending", "amount_before_usd": 0,
+        "amount_usd": 5 if status == "approved" else 0, "order_total_usd": 40, "reason": "why",
+        "person": "ann", "person_before": "", "key": f"{case_id} {version}", "asked": "",
+    } | row  # fmt: skip
+    columns, marks = ", ".join(standard), ", ".join(["%s"] * len(standard))
+    query = f"INSERT INTO {REFUND_CASES.trail} ({columns}) VALUES ({marks})"
+    connection.execute(query.encode(), list(standard.values()))
+
+
+def test_open_is_what_waits_for_a_person_newest_first(business: Any, connection: Any) -> None:
+    business.refund("old", minute=1)
+    business.refund("new", minute=2)
+    business.refund("on time", minute=3, refund_class="none", refund_usd=0)
+    business.refund("done", minute=4)
+    business.refund("given and taken back", minute=5)
+    decided(connection, "done", "approved")
+    decided(connection, "given and taken back", "approved")
+    decided(
+        connection, "given and taken back", "pending", version=2, status_before="approved",
+        amount_before_usd=5, person_before="ann",
+    )  # fmt: skip
+    assert listed(connection) == ["given and taken back", "new", "old"]
+    assert listed(connection, sort="oldest") == ["old", "new", "given and taken back"]
+    assert listed(connection, status="approved") == ["done"]
+    assert listed(connection, status="rejected") == []
+    assert len(listed(connection, status="all")) == 5
+
+
+def test_a_case_carries_its_answer_and_its_latest_decision(business: Any, connection: Any) -> None:
+    business.refund("o-1", minute=3, took=71)
+    decided(connection, "o-1", "rejected")
+    assert one_case(connection, REFUND_CASES, "nobody") is None
+    case = one_case(connection, REFUND_CASES, "o-1")
+    assert isinstance(case, Case)
+    assert (case.at, case.minutes) == (NOON + timedelta(minutes=3), 71)
+    assert (case.label, case.suggested_usd, case.source) == ("partial", Decimal("7.50"), "rules")
+    assert (case.version, case.status, case.person, case.reason) == (1, "rejected", "ann", "why")
+
+
+def test_filters_narrow_the_list_and_the_count(business: Any, connection: Any) -> None:
+    day = 24 * 60
+    business.refund("a", refund_usd=2, source="rules", reason="100% late_ish")
+    business.refund("b", minute=day, refund_usd=30, refund_class="full", source="model")
+    business.refund("xyz", minute=2 * day, refund_usd=9)
+    assert listed(connection, label="full") == ["b"]
+    assert listed(connection, source="rules") == ["xyz", "a"]
+    assert listed(connection, min_usd="2.01", max_usd="29.99") == ["xyz"]
+    assert listed(connection, since="2024-03-12", until="2024-03-12") == ["b"]
+    assert listed(connection, text="xyz") == ["xyz"]
+    assert listed(connection, text="0% LATE_") == ["a"]
+    assert listed(connection, text="%") == ["a"]
+    assert listed(connection, sort="amount") == ["b", "xyz", "a"]
+    page = case_page(connection, REFUND_CASES, CaseFilter(source="rules", limit=1))
+    assert (len(page.rows), page.count) == (1, 2)
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest", "amount"])
+def test_pages_show_every_case_once_also_when_some_come_in_between(
+    business: Any, connection: Any, sort: Any
+) -> None:
+    for number in range(10):
+        business.refund(f"o-{number}", minute=number // 3, refund_usd=5 + number // 4)
+    whole = listed(connection, sort=sort)
+    seen: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = case_page(connection, REFUND_CASES, CaseFilter(sort=sort, limit=3, after=after))
+        seen += [case.case_id for case in page.rows]
+        if len(seen) == 3:
+            first = {"newest": 99, "oldest": -99, "amount": 0}[sort]
+            business.refund("late", minute=first, refund_usd=99)
+        after = page.next
+    assert seen == whole
+
+
+def test_a_place_of_another_list_or_of_nowhere_is_refused(business: Any, connection: Any) -> None:
+    for number in range(3):
+        business.refund(f"o-{number}")
+    page = case_page(connection, REFUND_CASES, CaseFilter(limit=1))
+    assert page.next
+    for after in (page.next, page.next[:-4], "yesterday", "é", "bnVsbA==", "W10=", "AAAA"):
+        other = CaseFilter(limit=1, after=after, source="rules")
+        with pytest.raises(ConsoleError, match="The place in the list is none of this list"):
+            case_page(connection, REFUND_CASES, other)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"colour": "red"}, {"min_usd": "-1"}, {"min_usd": "NaN"}, {"max_usd": "1e309"},
+     {"status": "lost"}, {"since": "yesterday"}, {"limit": 0}, {"text": "a\0b"}],
+)  # fmt: skip
+def test_a_filter_nobody_knows_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CaseFilter(**wanted)
+
+
+def test_complaints_are_listed_with_what_was_escalated(business: Any) -> None:
+    business.complaint("c-1", minute=1)
+    business.complaint("c-2", minute=2, decision="escalate", credit_amount=None, priority="urgent")
+    with business.connect(COMPLAINT_CASES.spec) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
+        prepare_trail(connection, COMPLAINT_CASES)
+        page = case_page(connection, COMPLAINT_CASES, CaseFilter())
+        assert [(c.case_id, c.label, c.priority) for c in page.rows] == [
+            ("c-2", "escalate", "urgent"),
+            ("c-1", "suggest_credit", "standard"),
+        ]
+        assert page.rows[1].suggested_reply == "We are sorry that it took so long."
+
+
+def test_hostile_text_is_listed_found_and_paged_as_it_is(
+    business: Any, connection: Any, hostile_texts: tuple[str, ...]
+) -> None:
+    for text in hostile_texts:
+        business.refund(text, reason=text)
+    assert set(listed(connection, limit=200)) == set(hostile_texts)
+    for text in hostile_texts:
+        if len(text) <= 200:
+            assert text in listed(connection, text=text)
+    first = case_page(connection, REFUND_CASES, CaseFilter(limit=1))
+    rest = case_page(connection, REFUND_CASES, CaseFilter(limit=200, after=first.next or ""))
+    assert len(first.rows) + len(rest.rows) == len(hostile_texts)
