@@ -10,6 +10,7 @@ from rich.table import Table
 from tests.benchmarks import (
     agent_work,
     business_work,
+    console_work,
     generator_work,
     medallion_work,
     model_work,
@@ -27,6 +28,7 @@ _PARTS = {
     "model": model_work.rows,
     "sync": sync_work.rows,
     "business": business_work.rows,
+    "console": console_work.rows,
 }
 
 

@@ -24,7 +24,7 @@
     };
   }
 
-  const size = (box) => ({ width: Math.max(200, box.clientWidth), height: 220 });
+  const size = (box) => ({ width: Math.max(200, box.clientWidth), height: box.clientHeight });
 
   function draw() {
     const rate = document.getElementById("rate");
