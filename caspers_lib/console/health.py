@@ -31,7 +31,7 @@ def health_router(databases: Sequence[ConsoleDatabase], tables: Sequence[SyncSpe
     router = APIRouter()
 
     @router.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # no thread that a database could keep busy
         return {"status": "ok"}
 
     @router.get("/readyz")

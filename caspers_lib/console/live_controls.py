@@ -4,6 +4,7 @@ Pure but for `steer`, which calls the host's controls.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import parse_qs
@@ -16,6 +17,8 @@ __all__ = ["ReplayAction", "Steering", "steer", "wanted"]
 ReplayAction: TypeAlias = Literal["pause", "resume", "speed", "seek"]
 
 _LONGEST_VALUE = 100
+# A day of the dataset in a second; faster is a slip of the finger that fills a disk.
+_FASTEST = 86_400
 _DONE: dict[ReplayAction, str] = {
     "pause": "The replay is paused.",
     "resume": "The replay goes on.",
@@ -79,20 +82,23 @@ def steer(controls: ReplayControls, steering: Steering) -> str:
         case "resume":
             controls.resume()
         case "speed":
-            controls.set_speed(_number(steering.value))
+            controls.set_speed(_speed(steering.value))
         case "seek":
             controls.seek(steering.value)
     return _DONE[steering.action].format(value=steering.value)
 
 
-def _number(text: str) -> float:
+def _speed(text: str) -> float:
     try:
-        return float(text)
+        speed = float(text)
     except ValueError:
+        speed = math.nan
+    if not 0 < speed <= _FASTEST:
         raise ConsoleError(
-            f"The speed {text!r} is not a number; it must be one above 0.",
+            f"The speed is {text!r}; it must be a number above 0, and at most {_FASTEST}.",
             hint=_FIELDS["speed"][1],
-        ) from None
+        )
+    return speed
 
 
 def _field(name: str, content_type: str, body: bytes) -> str:

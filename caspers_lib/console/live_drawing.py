@@ -41,7 +41,7 @@ class Drawing:
         """
         east, north = _way_km(self.centre, place)
         scale = HALF * _MARGIN / self.reach_km
-        return round(east * scale, 1), round(-north * scale, 1)
+        return round(east * scale, 1) + 0.0, round(-north * scale, 1) + 0.0  # never -0
 
     def path(self, places: Iterable[Place]) -> str:
         """The places as a line, the value of an SVG path's `d`; empty for fewer than two."""

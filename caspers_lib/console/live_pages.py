@@ -90,7 +90,7 @@ def live_router(
             done = await run_in_threadpool(steer, controls, steering)
         except CaspersError as error:
             return _answer(request, error.message, error.hint, ok=False)
-        reader.forget()
+        await run_in_threadpool(reader.forget)
         return _answer(request, done, ok=True)
 
     return router
@@ -109,7 +109,9 @@ def _answer(request: Request, message: str, hint: str = "", *, ok: bool) -> Resp
         toast = {"toast": {"text": " ".join(filter(None, (message, hint))), "ok": ok}}
         events = toast | ({"refresh": None} if ok else {})
         return Response(status_code=204 if ok else code, headers={"HX-Trigger": json.dumps(events)})
-    if ok and "text/html" in request.headers.get("accept", ""):
+    if "text/html" in request.headers.get("accept", ""):
+        if not ok:
+            raise HTTPException(code, " ".join(filter(None, (message, hint))))
         return RedirectResponse("/", status_code=303)
     document = {"message": message} if ok else {"error": message, "hint": hint}
     return JSONResponse(document, status_code=code)

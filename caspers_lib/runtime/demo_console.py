@@ -75,7 +75,7 @@ def seek_event_time(target: str) -> steering.Steering:
     def sought(state: ReplayState, now: float) -> ReplayState:
         virtual = state.clock.virtual_time(now)
         if target.startswith("+"):
-            return steering.step(steering.parse_duration(target[1:]))(state, now)
+            return _step(target, state, now)
         if target.startswith("-"):
             virtual -= steering.parse_duration(target[1:])
         elif (moment := _iso_seconds(target)) is not None:
@@ -147,6 +147,17 @@ def _iso_seconds(text: str) -> float | None:
     except ValueError:
         return None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _step(target: str, state: ReplayState, now: float) -> ReplayState:
+    seconds = steering.parse_duration(target[1:])
+    if seconds > state.cycle_seconds:
+        raise SettingsError(
+            f"Seek by {target} is further than one loop of the dataset,"
+            f" {state.cycle_seconds // DAY} days",
+            hint="All events on the way are written; go there in steps.",
+        )
+    return steering.step(seconds)(state, now)
 
 
 def _refuse_outside(target: str, virtual: float, state: ReplayState, now: float) -> None:

@@ -241,8 +241,9 @@ COMPLAINT_ANSWER = {
 }
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+@contextmanager
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """A server of one's own with both databases, empty."""
     # A short path of its own: the server may run as another user than the tests.
     root = Path(tempfile.mkdtemp(prefix="console-"))
     root.chmod(0o755)
@@ -253,6 +254,12 @@ def postgres() -> Iterator[EmbeddedPostgres]:
             yield server
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    with own_server() as server:
+        yield server
 
 
 @pytest.fixture

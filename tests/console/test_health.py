@@ -32,9 +32,7 @@ def test_missing_tables_are_named_and_do_not_keep_it_from_being_ready(
     assert "recommender.pg_recommendations" not in missing
 
 
-def test_a_database_that_nobody_made_yet_is_waited_for(
-    business: Any, client: httpx.Client
-) -> None:
+def test_a_database_that_nobody_made_yet_is_waited_for(business: Any, client: httpx.Client) -> None:
     home = business.addresses["caspers_complaints"]
     business.addresses["caspers_complaints"] = home.replace("/caspers_complaints", "/nobodys")
     for _ in range(2):  # the second one is told of the first one's failure

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from caspers_lib.console.source import StageStatus, TableStatus
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
-from tests.console.conftest import NOON, ORDERS
+from tests.console.conftest import NOON, ORDERS, own_server
 from tests.console.page_text import PageText, words
+
+PATIENCE_SECONDS = 60
+ALLOWED = "it must be a number above 0, and at most 86400."
 
 
 def live(client: httpx.Client, query: str = "") -> str:
@@ -215,6 +219,33 @@ def test_a_database_that_is_gone_is_a_notice_on_a_page_that_still_works(
     business.addresses["caspers_complaints"] = home
 
 
+def test_a_server_that_stops_is_a_notice_until_it_runs_again(business: Any, serve: Any) -> None:
+    with own_server() as server:
+        business.addresses = {name: server.dsn(name) for name in business.addresses}
+        with (
+            serve(business.parts()) as console,
+            httpx.Client(base_url=console.url, trust_env=False, timeout=60) as client,
+        ):
+            assert "Waiting for the first sync" in live(client)
+            server.stop()
+            gone = until(client, "does not answer")
+            assert "Database caspers does not answer. Trying again." in gone
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+            server.start()
+            assert "does not answer" not in until(client, "Waiting for the first sync")
+            assert client.get("/readyz").status_code == 200
+
+
+def until(client: httpx.Client, text: str) -> str:
+    """The page once it holds a text."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while text not in (page := live(client)):
+        assert time.monotonic() < end, page
+        time.sleep(0.2)
+    return page
+
+
 def test_a_console_that_stands_alone_shows_what_postgres_knows(business: Any, serve: Any) -> None:
     business.order("order-1")
     with serve(business.parts(status=None, controls=None)) as server:
@@ -272,7 +303,10 @@ def test_the_controls_steer_from_forms_and_as_json(
     ("action", "body", "words_said"),
     [
         ("speed", b"speed=", "The speed is missing."),
-        ("speed", b"speed=fast", "The speed 'fast' is not a number; it must be one above 0."),
+        ("speed", b"speed=fast", f"The speed is 'fast'; {ALLOWED}"),
+        ("speed", b"speed=0", f"The speed is '0'; {ALLOWED}"),
+        ("speed", b"speed=1e300", f"The speed is '1e300'; {ALLOWED}"),
+        ("speed", b"speed=nan", f"The speed is 'nan'; {ALLOWED}"),
         ("seek", b"", "The target is missing."),
         ("seek", b"target=" + b"9" * 101, "The target is longer than 100 characters."),
         ("seek", b"\xff\xfe", "The body can't be read."),
@@ -305,6 +339,9 @@ def test_a_refusal_of_the_replay_reaches_the_page(business: Any, client: httpx.C
     assert response.status_code == 422
     said = {"text": "Day 99 is outside <the> dataset. Try another.", "ok": False}
     assert json.loads(response.headers["HX-Trigger"]) == {"toast": said}
+    plain = client.post("/live/replay/pause", headers={"Accept": "text/html"})
+    assert plain.status_code == 422
+    assert "Day 99 is outside <the> dataset. Try another. The console" in words(plain.text)
 
 
 def test_only_who_may_steer_sees_the_controls_and_uses_them(business: Any, serve: Any) -> None:

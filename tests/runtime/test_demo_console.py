@@ -53,7 +53,7 @@ def test_a_seek_outside_names_the_times_that_the_page_shows(target: str) -> None
 
 
 @pytest.mark.parametrize(
-    "target", ["", "soon", "+", "-x", "+6", "nan", "inf", "-1", "91", "20260315"]
+    "target", ["", "soon", "+", "-x", "+6", "nan", "inf", "-1", "91", "20260315", "+91d"]
 )
 def test_a_seek_to_nowhere_is_refused(target: str) -> None:
     with pytest.raises(SettingsError):
