@@ -6,30 +6,19 @@ import uvicorn
 
 from caspers_lib.console.app import ConsoleParts, create_app
 from caspers_lib.console.databases import ConsoleDatabase
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, Database, Postgres
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS, Postgres
 from caspers_lib.lakebase.lakebase_login import LakebaseLogin
 
 
-def refunds() -> Database | None:
-    """The app's own database; libpq reads host, user and name from PG* by itself."""
-    if "PGHOST" not in os.environ:
-        return None
-    return Postgres("", LakebaseLogin(os.environ["LAKEBASE_ENDPOINT"]))
+def database() -> Postgres | None:
+    """The app's database, also for complaints; libpq reads host, user and name from PG*."""
+    endpoint = os.environ.get("LAKEBASE_ENDPOINT")
+    return Postgres("", LakebaseLogin(endpoint)) if endpoint else None
 
 
-def complaints() -> Database | None:
-    """Another project, where the target has one: `COMPLAINTS_DSN` and `COMPLAINTS_ENDPOINT`."""
-    if "COMPLAINTS_DSN" not in os.environ:
-        return refunds()
-    return Postgres(os.environ["COMPLAINTS_DSN"], LakebaseLogin(os.environ["COMPLAINTS_ENDPOINT"]))
-
-
-app = create_app(
-    ConsoleParts(
-        refunds=ConsoleDatabase(REFUNDS.database, refunds),
-        complaints=ConsoleDatabase(COMPLAINTS.database, complaints),
-    )
-)
+refunds = ConsoleDatabase(REFUNDS.database, database)
+complaints = ConsoleDatabase(COMPLAINTS.database, database)
+app = create_app(ConsoleParts(refunds=refunds, complaints=complaints))
 
 if __name__ == "__main__":
     port = int(os.environ["DATABRICKS_APP_PORT"])

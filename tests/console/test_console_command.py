@@ -109,8 +109,7 @@ def test_the_complaints_are_beside_the_refunds() -> None:
 def test_the_app_of_the_examples_answers_before_it_has_a_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("PGHOST", raising=False)
-    monkeypatch.delenv("COMPLAINTS_DSN", raising=False)
+    monkeypatch.delenv("LAKEBASE_ENDPOINT", raising=False)
     spec = importlib.util.spec_from_file_location("console_app", APP)
     assert spec is not None
     assert spec.loader is not None
