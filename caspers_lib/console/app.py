@@ -1,29 +1,37 @@
 """The console's web application: server-rendered pages that refresh themselves.
 
-Contract: DESIGN section 8. It reads Postgres and the status that its host process hands in, and
-steers nothing but the replay. Every text goes through a template that escapes it, and the content
-security policy lets the browser load and run nothing but this package's own files.
+Contract: DESIGN section 8. It reads Postgres and the status that its host process hands in, writes
+what people decide, and steers the replay. Every text goes through a template that escapes it, and
+the content security policy lets the browser load and run nothing but this package's own files.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.api import api_router
+from caspers_lib.console.decisions.deciding import DecisionStore
+from caspers_lib.console.decisions.orders import order_totals
+from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
 from caspers_lib.console.health import health_router
 from caspers_lib.console.lists import lists_router
 from caspers_lib.console.live_pages import live_router
 from caspers_lib.console.live_reading import LiveReader
 from caspers_lib.console.pages import PACKAGE, render
 from caspers_lib.console.source import ReplayControls, StatusSource
+from caspers_lib.console.web.errors import install_errors
+from caspers_lib.console.web.guard import WriteGuard
+from caspers_lib.console.web.identity import person_of
 from caspers_lib.lakebase import SyncSpec, agent_tables, order_tables
 
 __all__ = ["CONTENT_SECURITY_POLICY", "ConsoleParts", "create_app"]
@@ -40,10 +48,6 @@ SECURITY_HEADERS = {
 }
 
 
-def _everyone(_request: Request) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleParts:
     """What a console is made of.
@@ -54,9 +58,7 @@ class ConsoleParts:
         tables: the synced tables of both databases.
         status: tells the business's status, from any thread; None where the console stands alone.
         controls: the replay's controls; None where there is none to steer.
-        may_steer: whether who asks may use them.
-        routers: further routes; what they answer comes before the console's own pages.
-        middleware: around every request, outermost first.
+        access: who may decide what, and steer.
         clock: seconds that pass.
     """
 
@@ -65,9 +67,7 @@ class ConsoleParts:
     tables: tuple[SyncSpec, ...] = field(default_factory=lambda: (*agent_tables(), *order_tables()))
     status: StatusSource | None = None
     controls: ReplayControls | None = None
-    may_steer: Callable[[Request], bool] = _everyone
-    routers: tuple[APIRouter, ...] = ()
-    middleware: tuple[Middleware, ...] = ()
+    access: ConsoleAccess = field(default_factory=ConsoleAccess)
     clock: Callable[[], float] = time.monotonic
 
 
@@ -92,32 +92,43 @@ def create_app(parts: ConsoleParts) -> FastAPI:
     """The console.
 
     Pages: `/` (Live), `/refunds`, `/complaints`; parts of them that refresh themselves; the
-    replay's controls under `/live/replay`; `/healthz` and `/readyz` answer JSON.
+    replay's controls under `/live/replay`; the API under `/api`, described at `/api/openapi.json`;
+    `/healthz` and `/readyz` answer JSON to everybody.
 
     Args:
         parts: what it is made of; who made them closes the databases.
     """
     app = FastAPI(
         title="Casper's Kitchens",
-        openapi_url=None,
+        openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(SecurityHeaders), *parts.middleware],
+        middleware=[Middleware(SecurityHeaders), Middleware(WriteGuard)],
     )
     app.mount("/static", StaticFiles(directory=PACKAGE / "static"), name="static")
+    install_errors(app)
+
+    def identified(request: Request) -> Person:
+        return person_of(request, parts.access)
+
+    def may_steer(request: Request) -> bool:
+        return identified(request).role == "manager"
+
     reader = LiveReader(parts.refunds, parts.complaints, parts.tables, clock=parts.clock)
-    own = (
-        live_router(
-            reader, status=parts.status, controls=parts.controls, may_steer=parts.may_steer
-        ),
+    pages = (
+        live_router(reader, status=parts.status, controls=parts.controls, may_steer=may_steer),
         lists_router(parts.refunds, parts.complaints, parts.tables),
-        health_router((parts.refunds, parts.complaints), parts.tables),
     )
-    for router in (*parts.routers, *own):
-        app.include_router(router)
+    for router in pages:
+        app.include_router(router, dependencies=[Depends(identified)], include_in_schema=False)
+    app.include_router(api_router(_stores(parts), parts.access))
+    app.include_router(health_router((parts.refunds, parts.complaints), parts.tables))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith("/api/"):
+            document = {"code": f"http_{error.status_code}", "message": error.detail, "hint": ""}
+            return JSONResponse(document, error.status_code, headers=error.headers)
         if "text/html" in request.headers.get("accept", ""):
             words = {"words": error.detail, "status": error.status_code}
             return render(request, "error.html", code=error.status_code, **words)
@@ -126,3 +137,12 @@ def create_app(parts: ConsoleParts) -> FastAPI:
         )
 
     return app
+
+
+def _stores(parts: ConsoleParts) -> tuple[DecisionStore, ...]:
+    orders = next(spec for spec in parts.tables if spec.name == "orders")
+    totals = order_totals(parts.refunds, orders)
+    return tuple(
+        DecisionStore(kind, database, totals, parts.access)
+        for kind, database in ((REFUND_CASES, parts.refunds), (COMPLAINT_CASES, parts.complaints))
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.source import StageStatus, TableStatus
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 from tests.console.conftest import NOON, ORDERS, own_server
@@ -315,7 +316,8 @@ def test_the_controls_steer_from_forms_and_as_json(
 def test_what_is_asked_wrongly_is_refused_in_a_sentence(
     business: Any, client: httpx.Client, action: str, body: bytes, words_said: str
 ) -> None:
-    response = client.post(f"/live/replay/{action}", content=body)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post(f"/live/replay/{action}", content=body, headers=headers)
     assert response.status_code == 422
     assert response.json()["error"] == words_said
     assert response.json()["hint"]
@@ -346,9 +348,11 @@ def test_a_refusal_of_the_replay_reaches_the_page(business: Any, client: httpx.C
 
 def test_only_who_may_steer_sees_the_controls_and_uses_them(business: Any, serve: Any) -> None:
     started(business)
-    with serve(business.parts(may_steer=lambda _request: False)) as server:
-        page = words(httpx.get(server.url, trust_env=False).text)
-        refused = httpx.post(f"{server.url}/live/replay/pause", trust_env=False)
+    access = ConsoleAccess(proxy=True, managers=frozenset({"ann@example.com"}))
+    with serve(business.parts(access=access)) as server:
+        viewer = {"X-Forwarded-Email": "vic@example.com"}
+        page = words(httpx.get(server.url, headers=viewer, trust_env=False).text)
+        refused = httpx.post(f"{server.url}/live/replay/pause", headers=viewer, trust_env=False)
     assert "plays 60x" in page
     assert "Pause" not in page
     assert refused.status_code == 403
@@ -369,6 +373,8 @@ def test_a_page_of_another_site_cannot_steer(
 def test_a_large_body_and_an_unknown_action_are_refused(
     business: Any, client: httpx.Client
 ) -> None:
-    assert client.post("/live/replay/seek", content=b"x" * 5000).status_code == 413
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    large = client.post("/live/replay/seek", content=b"target=" + b"x" * 300_000, headers=form)
+    assert large.status_code == 413
     assert client.post("/live/replay/explode").status_code == 422
     assert business.tape.done == []

@@ -7,7 +7,8 @@ sent: who lost the connection in the middle sends it again.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -166,6 +167,19 @@ class DecisionStore:
                 made.append(refusal)
         return tuple(made)
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that reads one snapshot of the answers and of the trail, which is there.
+
+        Raises:
+            PostgresError: the database can't be reached.
+            psycopg.Error: the trail can't be made, or a statement fails.
+        """
+        with self.database.pool().connection() as connection:
+            prepare_trail(connection, self.kind)
+        with self.database.reading() as connection:
+            yield connection
+
     def trail(self, case_id: str) -> tuple[Decided, ...]:
         """Every decision about a case, oldest first.
 
@@ -176,8 +190,7 @@ class DecisionStore:
             PostgresError: the database can't be reached.
             psycopg.Error: the trail can't be read.
         """
-        with self.database.pool().connection() as connection:
-            prepare_trail(connection, self.kind)
+        with self.reading() as connection:
             return self._read(connection, _OF_CASE, case_id)
 
     def latest(self, limit: int) -> tuple[Decided, ...]:
@@ -190,8 +203,7 @@ class DecisionStore:
             PostgresError: the database can't be reached.
             psycopg.Error: the trail can't be read.
         """
-        with self.database.pool().connection() as connection:
-            prepare_trail(connection, self.kind)
+        with self.reading() as connection:
             return self._read(connection, _NEWEST, limit)
 
     def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:

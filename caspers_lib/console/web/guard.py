@@ -80,7 +80,7 @@ class WriteGuard:
 
 def _foreign(headers: Headers) -> JSONResponse | None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    hosts = {headers.get("host", ""), headers.get("x-forwarded-host", "")}
+    hosts = {headers.get("host", ""), headers.get("x-forwarded-host", "")} - {""}
     same = site in (None, "same-origin", "none")
     if same and (origin is None or site is not None or urlsplit(origin).netloc in hosts):
         return None

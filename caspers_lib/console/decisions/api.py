@@ -1,0 +1,205 @@
+"""The JSON API of cases and decisions; the pages do nothing that it can't.
+
+Amounts are texts with two decimals, times are ISO 8601 in UTC. Described at `/api/openapi.json`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from itertools import chain
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from caspers_lib.console.access import ConsoleAccess, Person
+from caspers_lib.console.decisions.cases import (
+    Case,
+    CaseFilter,
+    CasePage,
+    case_page,
+    one_case,
+    stream_cases,
+)
+from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.export import csv_lines, label_lines, last_decisions
+from caspers_lib.console.decisions.trail import LONGEST_REASON, LONGEST_REPLY
+from caspers_lib.console.decisions.values import LARGEST_USD, Action, DecisionRequest, Refusal
+from caspers_lib.console.web.errors import error_answer
+from caspers_lib.console.web.identity import person_of
+
+__all__ = ["MOST_AT_ONCE", "api_router"]
+
+MOST_AT_ONCE = 200
+_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class WantedDecision(BaseModel):
+    """One decision that a person asks for.
+
+    Args:
+        case_id: the order of a refund, or the complaint.
+        version: the case's version that the person saw.
+        action: what they want.
+        amount_usd: with approve, the amount that they saw; with change, the new one.
+        reason: why; change, escalate and reverse need one.
+        reply: what the customer is told, of a complaint.
+        key: any text of your own for this request alone; sent again, it is made once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case_id: Annotated[_Text, Field(min_length=1, max_length=10_000)]
+    version: Annotated[int, Field(ge=0, le=1_000_000)]
+    action: Action
+    amount_usd: (
+        Annotated[Decimal, Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_inf_nan=False)]
+        | None
+    ) = None
+    reason: Annotated[_Text, Field(max_length=LONGEST_REASON)] = ""
+    reply: Annotated[_Text, Field(max_length=LONGEST_REPLY)] | None = None
+    key: Annotated[_Text, Field(min_length=1, max_length=100)]
+
+    def request(self) -> DecisionRequest:
+        """The same, for the store."""
+        return DecisionRequest(**self.model_dump())
+
+
+class WantedDecisions(BaseModel):
+    """Decisions that a person asks for at once; each is made for itself.
+
+    Args:
+        decisions: at most `MOST_AT_ONCE`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decisions: Annotated[tuple[WantedDecision, ...], Field(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class Outcome(BaseModel):
+    """What became of one decision that was asked for.
+
+    Args:
+        case_id: the case.
+        made: the decision on record; None if it was refused.
+        refused: why; None if it was made.
+    """
+
+    case_id: str
+    made: Decided | None = None
+    refused: dict[str, str] | None = None
+
+
+class CaseHistory(BaseModel):
+    """One case, and every decision about it, oldest first.
+
+    Args:
+        case: where it is.
+        decisions: the audit trail.
+    """
+
+    case: Case
+    decisions: tuple[Decided, ...]
+
+
+def api_router(stores: Sequence[DecisionStore], access: ConsoleAccess) -> APIRouter:
+    """The routes under `/api`.
+
+    Args:
+        stores: the decisions about each kind.
+        access: who is what.
+    """
+    router = APIRouter(prefix="/api")
+
+    @router.get("/me")
+    def me(request: Request) -> Person:
+        """Who asks, and what they may do."""
+        return person_of(request, access)
+
+    for store in stores:
+        _add_reads(router, store, access)
+        _add_writes(router, store, access)
+    return router
+
+
+def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:
+    kind, home = store.kind, f"/{store.kind.name}"
+
+    @router.get(home, name=f"list {kind.name}")
+    def listed(request: Request, wanted: Annotated[CaseFilter, Query()]) -> CasePage:
+        """A page of the cases that fit a filter."""
+        person_of(request, access)
+        with store.reading() as connection:
+            return case_page(connection, kind, wanted)
+
+    @router.get(f"{home}/case", name=f"one of the {kind.name}")
+    def one(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseHistory:
+        """One case with its audit trail."""
+        person_of(request, access)
+        with store.reading() as connection:
+            case = one_case(connection, kind, case_id.replace("\0", ""))
+        if case is None:
+            raise Refusal(
+                "not_found", f"There is no such {kind.noun}.", hint="Load the list again."
+            )
+        return CaseHistory(case=case, decisions=store.trail(case.case_id))
+
+    @router.get(f"{home}/decisions", name=f"audit trail of {kind.name}")
+    def audit(
+        request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    ) -> tuple[Decided, ...]:
+        """The newest decisions."""
+        person_of(request, access)
+        return store.latest(limit)
+
+    @router.get(f"{home}.csv", name=f"{kind.name} as CSV", response_class=StreamingResponse)
+    def as_csv(request: Request, wanted: Annotated[CaseFilter, Query()]) -> StreamingResponse:
+        """Every case that fits the filter, however many; `after` and `limit` say nothing here."""
+        person_of(request, access)
+
+        def lines() -> Iterator[str]:
+            with store.reading() as connection:
+                yield from csv_lines(stream_cases(connection, kind, wanted))
+
+        return _file(lines, f"{kind.name}.csv", "text/csv; charset=utf-8")
+
+    @router.get(f"{home}/labels.jsonl", name=f"labels of {kind.name}")
+    def labels(request: Request) -> StreamingResponse:
+        """What people decided, as labels for `caspers agent evaluate`."""
+        person_of(request, access)
+
+        def lines() -> Iterator[str]:
+            with store.reading() as connection:
+                yield from label_lines(kind, last_decisions(connection, kind))
+
+        return _file(lines, f"{kind.noun}_labels.jsonl", "application/x-ndjson")
+
+
+def _add_writes(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:
+    kind = store.kind
+
+    @router.post(f"/{kind.name}/decisions", name=f"decide {kind.name}")
+    def decide(request: Request, wanted: WantedDecisions) -> JSONResponse:
+        """Make decisions, each for itself; the status is that of one alone, or 200 for many."""
+        person = person_of(request, access)
+        asked = [each.request() for each in wanted.decisions]
+        ended = store.decide_each(asked, person)
+        outcomes = [_outcome(a.case_id, e) for a, e in zip(asked, ended, strict=True)]
+        [code, *others] = [error_answer(e)[0] if isinstance(e, Refusal) else 200 for e in ended]
+        document = {"outcomes": [each.model_dump(mode="json") for each in outcomes]}
+        return JSONResponse(document, status_code=200 if others else code)
+
+
+def _outcome(case_id: str, ended: Decided | Refusal) -> Outcome:
+    if isinstance(ended, Decided):
+        return Outcome(case_id=case_id, made=ended)
+    return Outcome(case_id=case_id, refused=error_answer(ended)[1])
+
+
+def _file(lines: Callable[[], Iterator[str]], name: str, kind: str) -> StreamingResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    rows = lines()
+    # What can't be read fails before the answer has begun.
+    first = next(rows, "")
+    return StreamingResponse(chain([first], rows), media_type=kind, headers=headers)

@@ -1,0 +1,89 @@
+"""Errors as answers: one shape, one sentence, no traces, no words of the driver.
+
+`{"code": "stale", "message": "...", "hint": "..."}`
+"""
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from caspers_lib.console.decisions.values import Refusal, RefusalCode
+from caspers_lib.errors import ConsoleError, PostgresError
+
+__all__ = ["STATUS_CODES", "error_answer", "install_errors"]
+
+logger = logging.getLogger(__name__)
+
+STATUS_CODES: Mapping[RefusalCode, int] = MappingProxyType(
+    {
+        "forbidden": 403,
+        "above_limit": 403,
+        "above_total": 422,
+        "not_found": 404,
+        "stale": 409,
+        "wrong_status": 409,
+        "wrong_request": 422,
+        "key_reused": 409,
+        "no_total": 409,
+        "suggestion_changed": 409,
+        "lost_connection": 503,
+    }
+)
+_LONGEST_MESSAGE = 500
+
+
+def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
+    """Status code and document of an error.
+
+    Args:
+        error: a refusal, a wrong request, or what the database said.
+    """
+    if isinstance(error, Refusal):
+        code: str = error.code
+        return STATUS_CODES[error.code], _document(code, error.message, error.hint)
+    if isinstance(error, RequestValidationError):
+        return 422, _document(
+            "wrong_request", _wrong(error), "It is described at /api/openapi.json."
+        )
+    if isinstance(error, ConsoleError):
+        return 400, _document("wrong_request", error.message, error.hint)
+    # The driver's words may name hosts and users: they belong in the log.
+    logger.warning("the database failed: %s", error)
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return 503, _document("not_there", "The first sync is not done yet.", "Try again soon.")
+    if isinstance(error, (PostgresError, psycopg.OperationalError)):
+        return 503, _document("no_database", "The database does not answer.", "Try again soon.")
+    return 500, _document("failed", "The database refused what the console asked.", "See its log.")
+
+
+def install_errors(app: FastAPI) -> None:
+    """Answer errors in that shape.
+
+    Args:
+        app: the application.
+    """
+
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        code, document = error_answer(error)
+        return JSONResponse(document, status_code=code)
+
+    for kind in (ConsoleError, PostgresError, psycopg.Error, RequestValidationError):
+        app.add_exception_handler(kind, answer)
+
+
+def _document(code: str, message: str, hint: str) -> dict[str, str]:
+    return {"code": code, "message": message, "hint": hint}
+
+
+def _wrong(error: RequestValidationError) -> str:
+    """Where and what; not the input itself, which may be long or hostile."""
+    found = [
+        f"{'.'.join(str(part)[:50] for part in each['loc'])}: {each['msg']}"
+        for each in error.errors()
+    ]
+    return "; ".join(found)[:_LONGEST_MESSAGE]
