@@ -157,7 +157,9 @@ def explained(
         cures: as for `refusal`.
     """
     # Once the SDK has lost patience, its last error says why.
-    said = f"{error} ({error.__cause__})" if isinstance(error, TimeoutError) else str(error)
+    said = str(error)
+    if isinstance(error, TimeoutError) and error.__cause__:
+        said = f"{said} ({error.__cause__})"
     kind = f"{type(error).__name__} {getattr(error, 'error_code', None) or ''}"
     return refusal(what, said, kind.strip(), cures=cures)
 
@@ -176,6 +178,13 @@ def asked(what: str, call: Callable[[], T], *, cures: Sequence[tuple[str, str]] 
     try:
         return call()
     except (OSError, ValueError) as error:  # the SDK's errors and those of requests are OSErrors
+        raise explained(what, error, cures=cures) from error
+    except RuntimeError as error:
+        from databricks.sdk.errors.sdk import OperationFailed
+
+        # What the SDK itself waits for has failed.
+        if not isinstance(error, OperationFailed):
+            raise
         raise explained(what, error, cures=cures) from error
 
 

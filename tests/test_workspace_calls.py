@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from databricks.sdk.config import Config
 from databricks.sdk.core import DatabricksError
-from databricks.sdk.errors import platform
+from databricks.sdk.errors import OperationFailed, OperationTimeout, platform
 
 from caspers_lib.errors import SettingsError, WorkspaceError
 from caspers_lib.workspace_calls import (
@@ -62,6 +62,8 @@ def test_an_answer_is_given_as_it_is() -> None:
         (platform.ResourceDoesNotExist("gone", error_code="RESOURCE_DOES_NOT_EXIST"), "exist and"),
         (platform.NotFound("Table quota_use does not exist"), "exist and"),
         (TimeoutError("Timed out after 0:05:00"), "done all the same"),
+        (OperationTimeout("Timed out after 0:05:00"), "done all the same"),
+        (OperationFailed("failed to reach ACTIVE, got ERROR: out of capacity"), "page in the"),
         (platform.DeadlineExceeded("slow", error_code="DEADLINE_EXCEEDED"), "done all the same"),
         (platform.TooManyRequests("slow down", error_code="REQUEST_LIMIT_EXCEEDED"), "later"),
         (platform.TemporarilyUnavailable("down"), "later"),
@@ -96,6 +98,13 @@ def test_no_words_leave_the_kind() -> None:
     assert explained("x", platform.BadRequest("")).message in ("x: BadRequest", "x: None")
 
 
+def test_a_time_out_says_what_the_sdk_met_last() -> None:
+    late = TimeoutError("Timed out after 0:05:00")
+    assert explained("x", late).message == "x: Timed out after 0:05:00"
+    late.__cause__ = platform.TemporarilyUnavailable("down")
+    assert explained("x", late).message == "x: Timed out after 0:05:00 (down)"
+
+
 def test_words_are_cut_and_shown_on_one_line() -> None:
     said = "a\n\tb\x1b[31m \u202e" + "x" * 1_000 + ". Config: host=http://secret"
     message = refusal("y", said, "").message
@@ -104,7 +113,7 @@ def test_words_are_cut_and_shown_on_one_line() -> None:
     assert refusal("y", "no. Config: host=h, token=t", "").message == "y: no"
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), AttributeError("x")])
+@pytest.mark.parametrize("error", [KeyError("x"), AttributeError("x"), RuntimeError("x")])
 def test_mistakes_of_ours_are_not_hidden(error: Exception) -> None:
     with pytest.raises(type(error)):
         asked("x", failing(error))

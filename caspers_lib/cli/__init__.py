@@ -56,6 +56,9 @@ app.command()(stream)
 app.command()(sync)
 app.command()(console)
 
+# Whatever else is missing comes with `local`.
+_EXTRAS = {"yaml": "databricks", "databricks": "databricks"}
+
 
 def main() -> None:
     """Run the command line; the console script `caspers`."""
@@ -79,7 +82,7 @@ def main() -> None:
         _print_error(
             CaspersError(
                 f"This command needs the package {error.name}, which is not installed",
-                hint="pip install 'caspers_lib[local]'",
+                hint=f"pip install 'caspers_lib[{_EXTRAS.get(error.name or '', 'local')}]'",
             )
         )
         sys.exit(1)

@@ -12,6 +12,7 @@ from tests.benchmarks import (
     business_work,
     console_work,
     generator_work,
+    import_work,
     medallion_work,
     model_work,
     replay_work,
@@ -20,6 +21,7 @@ from tests.benchmarks import (
 )
 
 _PARTS = {
+    "import": import_work.rows,
     "replay": replay_work.rows,
     "generator": generator_work.rows,
     "spark": spark_source_work.rows,

@@ -22,6 +22,7 @@ from caspers_lib.agents.serving.order_lookup import LOOKUP_TOOLS
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.agents.tools import AI_SCHEMA
 from caspers_lib.errors import CaspersError, SettingsError
+from caspers_lib.workspace_calls import explained
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -256,6 +257,13 @@ def _declared(mlflow: ModuleType, catalog: str, resources: AgentResources) -> li
     return declared
 
 
+# What the SDK says of its own waits.
+_CURES = (
+    ("failed to reach", "The endpoint's events say why; run this again once that is cured."),
+    ("timed out after", "The endpoint's events may say why; run this again: it goes on waiting."),
+)
+
+
 def _serve(
     client: "WorkspaceClient", endpoint: str, model: str, registered: str, timeout: timedelta
 ) -> None:
@@ -284,11 +292,8 @@ def _serve(
         else:
             _update(client, endpoint, entity, timeout)
     except (DatabricksError, OperationFailed, TimeoutError) as error:
-        raise CaspersError(
-            f"The endpoint {endpoint} does not serve {model} version {registered}:"
-            f" {_summary(error)}",
-            hint="the version is registered; the endpoint's events say more",
-        ) from error
+        what = f"The endpoint {endpoint} does not serve {model} version {registered}"
+        raise explained(what, error, cures=_CURES) from error
 
 
 def _update(

@@ -10,10 +10,10 @@ from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
-from caspers_lib.errors import WorkspaceError
+from caspers_lib.errors import CaspersError, WorkspaceError
 from caspers_lib.runtime.workspace.resource_kinds import KINDS, ResourceKind
 from caspers_lib.runtime.workspace.resource_state import Resource, ResourceStore, Status
-from caspers_lib.workspace_calls import Patience
+from caspers_lib.workspace_calls import Patience, is_conflict
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -102,7 +102,13 @@ class Ledger:
         work = (update or create) if there else create
         if row is None or row.status != "creating":
             self.record(kind, name, "creating", fingerprint=row.fingerprint if row else "")
-        detail = work() or ""
+        try:
+            detail = work() or ""
+        except CaspersError as error:
+            if not there and not _is_ours(row) and _is_taken(error):
+                # By something that can't be seen, so it isn't ours to delete.
+                self.record(kind, name, "deleted")
+            raise
         self._until_seen(described, name)
         self.record(kind, name, "ready", fingerprint=fingerprint, detail=detail)
         became: Became = "updated" if there and row and row.status == "ready" else "created"
@@ -186,3 +192,12 @@ class Ledger:
 
 def _is_ours(row: Resource | None) -> bool:
     return row is not None and row.status not in {"found", "deleted"}
+
+
+def _is_taken(error: BaseException | None) -> bool:
+    """Whether the service said on the way to this error that something is there already."""
+    while error is not None:
+        if isinstance(error, Exception) and is_conflict(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

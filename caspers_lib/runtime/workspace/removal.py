@@ -94,7 +94,7 @@ def remove_resources(
         try:
             _remove(KINDS[resource.kind], ledger, resource.name, patience)
         except WorkspaceError as error:
-            left.append(Left(resource, f"{error.message} {error.hint}".strip()))
+            left.append(Left(resource, f"{error.message.removesuffix('.')}. {error.hint}".strip()))
             on_event(f"left     {what}: {error.message}")
             continue
         ledger.mark(resource, "deleted")

@@ -3,17 +3,15 @@
 No value ever stands in the text of a statement. Contract: DESIGN section 9.
 """
 
-import random
-import re
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import and_
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from caspers_lib.errors import ResourceStateError, SettingsError, WorkspaceError
+from caspers_lib.runtime.workspace.persistence import Persistence
 from caspers_lib.runtime.workspace.resource_state import (
     GONE_OR_FOUND,
     RESOURCES,
@@ -36,20 +34,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DeltaResourceStore",
     "FileResourceStore",
-    "Persistence",
     "WarehouseResourceStore",
 ]
-
-T = TypeVar("T")
 
 _COLUMNS = tuple(column.name for column in RESOURCES.columns)
 _MOMENTS = ("created_at", "updated_at")
 _KEY = RESOURCES.key
 _READ = tuple(c for c in _COLUMNS if c not in ("workspace", "target"))
-_CONFLICT = re.compile(
-    r"DELTA_CONCURRENT_|Concurrent\w*Exception"
-    r"|DELTA_(METADATA|PROTOCOL)_CHANGED|(Metadata|Protocol)ChangedException"
-)
 
 _UNDER_WAY = ("PENDING", "RUNNING")
 _MINE = "`workspace` = :workspace AND `target` = :target"
@@ -62,58 +53,6 @@ _NAMES = ", ".join(f"`{c}`" for c in _COLUMNS)
 _NEW = ", ".join(f"new.`{c}`" for c in _COLUMNS)
 _INSERT = f"INSERT ({_NAMES}) VALUES ({_NEW})"  # noqa: S608 - names of ours, here and below
 _MERGE = f"{_SAME} WHEN MATCHED THEN UPDATE SET {_SET} WHEN NOT MATCHED THEN {_INSERT}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Persistence:
-    """How often a write is tried again that another writer got in the way of.
-
-    Args:
-        attempts: how often it is tried at all.
-        longest_pause: seconds between two attempts at most.
-        sleep: pauses for so many seconds.
-        draw: a number between 0 and 1, so that two writers don't meet again.
-
-    Raises:
-        SettingsError: there would be no attempt.
-    """
-
-    attempts: int = 8
-    longest_pause: float = 10.0
-    sleep: Callable[[float], None] = time.sleep
-    draw: Callable[[], float] = random.random
-
-    def __post_init__(self) -> None:
-        """Refuse to try nothing."""
-        if self.attempts < 1:
-            raise SettingsError(f"attempts is {self.attempts}.", hint="Choose 1 or more.")
-
-    def until_done(
-        self, what: str, attempt: Callable[[], T], errors: tuple[type[Exception], ...]
-    ) -> T:
-        """What the attempt gives that no other writer got in the way of.
-
-        Args:
-            what: what was not done; begins the error.
-            attempt: may be made any number of times.
-            errors: what it raises, also for other reasons.
-
-        Raises:
-            ResourceStateError: there was another writer at every attempt.
-        """
-        for number in range(self.attempts):
-            try:
-                return attempt()
-            except errors as error:
-                if not _CONFLICT.search(f"{type(error).__name__} {error}"):
-                    raise
-                conflict = error
-            if number + 1 < self.attempts:
-                self.sleep((0.5 + self.draw() / 2) * min(self.longest_pause, 0.2 * 2**number))
-        raise ResourceStateError(
-            f"{what}: others wrote at the same time, {self.attempts} times over.",
-            hint="Call it again; if it lasts, see who writes to this table.",
-        ) from conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +84,7 @@ class DeltaResourceStore:
         """See that schema and table exist.
 
         Raises:
-            ResourceStateError: others changed the table all the time.
+            ResourceStateError: Spark refuses, or others changed the table all the time.
         """
         for sql in _create_sql(self.table):
             self._written(f"{self.table} was not created", partial(self.spark.sql, sql))
@@ -154,13 +93,14 @@ class DeltaResourceStore:
         """Rows of this workspace and target, oldest first.
 
         Raises:
-            ResourceStateError: a row is none of ours.
+            ResourceStateError: Spark refuses, or a row is none of ours.
         """
         from pyspark.sql import functions as F
 
         # As numbers: a collected timestamp has the time zone of this machine.
         columns = [F.unix_micros(c).alias(c) if c in _MOMENTS else F.col(c) for c in _READ]
-        rows = self._rows().where(self._is_mine()).select(*columns).collect()
+        with _explained(f"{self.table} was not read"):
+            rows = self._rows().where(self._is_mine()).select(*columns).collect()
         found = (restored(self.table, row.asDict()) for row in rows)
         return tuple(sorted(found, key=age))
 
@@ -171,7 +111,7 @@ class DeltaResourceStore:
             resource: the whole row, as it is to be.
 
         Raises:
-            ResourceStateError: others wrote all the time.
+            ResourceStateError: Spark refuses, or others wrote all the time.
         """
         from pyspark.sql import functions as F
 
@@ -193,11 +133,16 @@ class DeltaResourceStore:
         self._written(f"{self.table} was not written", merge)
 
     def others_live(self) -> bool:
-        """Whether another workspace or target has rows that are neither deleted nor found."""
+        """Whether another workspace or target has rows that are neither deleted nor found.
+
+        Raises:
+            ResourceStateError: Spark refuses.
+        """
         from pyspark.sql import functions as F
 
         is_live = ~F.col("status").isin(*GONE_OR_FOUND)
-        return not self._rows().where(~self._is_mine() & is_live).isEmpty()
+        with _explained(f"{self.table} was not read"):
+            return not self._rows().where(~self._is_mine() & is_live).isEmpty()
 
     def _rows(self) -> "DataFrame":
         return self.spark.read.table(quote_name(*self.table.split(".")))
@@ -212,7 +157,8 @@ class DeltaResourceStore:
     def _written(self, what: str, attempt: Callable[[], object]) -> None:
         from pyspark.errors import PySparkException
 
-        self.persistence.until_done(what, attempt, (PySparkException,))
+        with _explained(what):
+            self.persistence.until_done(what, attempt, (PySparkException,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +301,19 @@ class WarehouseResourceStore:
             with suppress(WorkspaceError):
                 asked(what, lambda: api.cancel_execution(identity))
             raise
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Gives an error of Spark as one of ours."""
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        said = refusal(what, first, f"{type(error).__name__} {error.getCondition() or ''}".strip())
+        raise ResourceStateError(said.message, hint=said.hint) from error
 
 
 def _state(answer: "StatementResponse") -> str:

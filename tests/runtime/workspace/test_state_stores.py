@@ -19,11 +19,11 @@ import sqlglot
 from databricks.sdk.service.sql import StatementParameterListItem, StatementResponse
 
 from caspers_lib.errors import CaspersError, ResourceStateError, SettingsError, WorkspaceError
+from caspers_lib.runtime.workspace.persistence import Persistence
 from caspers_lib.runtime.workspace.resource_state import Resource, ResourceStore, Status
 from caspers_lib.runtime.workspace.state_stores import (
     DeltaResourceStore,
     FileResourceStore,
-    Persistence,
     WarehouseResourceStore,
 )
 from caspers_lib.workspace_calls import Patience
@@ -277,13 +277,26 @@ def test_a_conflict_in_spark_is_tried_again(time: FakeTime) -> None:
         if outcome := outcomes.pop(0):
             raise outcome
 
-    spark = SimpleNamespace(sql=sql)
+    spark: Any = SimpleNamespace(sql=sql)
     store = DeltaResourceStore(spark, "w", "t", persistence=time.persistence)
     store.prepare()
     assert (outcomes, time.slept) == ([], [0.2, 0.2])
-    outcomes[:] = [AnalysisException("no such catalog")]
-    with pytest.raises(AnalysisException, match="no such catalog"):
-        store.prepare()
+    outcomes[:] = [AnalysisException("no such catalog\nand where that was")]
+    assert refused(store.prepare).endswith("resources was not created: no such catalog")
+    assert time.slept == [0.2, 0.2]
+
+
+@pytest.mark.spark
+def test_what_spark_refuses_is_one_sentence(spark: Any) -> None:
+    schema = f"nowhere_{uuid4().hex[:8]}"
+    store = DeltaResourceStore(spark, "w", "t", f"{schema}.resources")
+    for call in (store.read, store.others_live, lambda: store.write(resource())):
+        message = refused(call)
+        assert message.startswith(f"{schema}.resources was not ")
+        assert "TABLE_OR_VIEW_NOT_FOUND" in message
+        assert len(message) < 400
+    other = replace(store, table="no_such_catalog.a.resources")
+    assert refused(other.prepare).startswith("no_such_catalog.a.resources was not created: ")
 
 
 @pytest.mark.spark
@@ -307,8 +320,9 @@ def test_two_who_write_to_one_table_lose_nothing(spark: Any) -> None:
 
 @pytest.mark.parametrize("table", ["resources", "a.b.c.d", "a..c", "a.b/c", "", "a.b c"])
 def test_a_name_that_is_no_tables_is_refused(table: str) -> None:
-    refused(lambda: DeltaResourceStore(None, "w", "t", table), SettingsError)
-    refused(lambda: WarehouseResourceStore(Any, "w-1", "cat", "w", "t", table), SettingsError)  # type: ignore[arg-type]
+    nobody: Any = None
+    refused(lambda: DeltaResourceStore(nobody, "w", "t", table), SettingsError)
+    refused(lambda: WarehouseResourceStore(nobody, "w-1", "cat", "w", "t", table), SettingsError)
 
 
 @pytest.mark.parametrize("catalog", ["a.b", "", "a b"])

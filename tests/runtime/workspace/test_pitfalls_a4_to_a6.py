@@ -1,0 +1,202 @@
+"""Defects A4 to A6 of the public demo: a second deployment, texts in the account, the removal."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+
+import psycopg
+import pytest
+from databricks.sdk.service.apps import App
+from psycopg import sql
+
+from caspers_lib.errors import WorkspaceError
+from caspers_lib.runtime.settings import Settings
+from caspers_lib.runtime.workspace import destroy_workspace
+from caspers_lib.runtime.workspace.destroy_view import destroy_from_here
+from caspers_lib.runtime.workspace.home import ensure_catalog
+from caspers_lib.runtime.workspace.ledger import Ledger
+from caspers_lib.runtime.workspace.removal import remove_resources
+from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
+from caspers_lib.testing.workspace import DuckDBExecutor
+from caspers_lib.workspace_calls import Patience
+from tests.runtime.workspace.conftest import World
+from tests.standins.bundle_deployment import all_target
+
+MakeWorld = Callable[..., World]
+APP, APP_TASK = "caspers-refunds-all", "Databricks_App_Refund_Manager"
+CATALOG = "caspersdev_all"
+HOSTILE = ["o'brien", 'say "no"', "a`b", "'); DROP TABLE resources --", "back\\slash\\'", "<b>"]
+
+
+def changes(world: World) -> list[str]:
+    """The calls that changed something, without what they sent."""
+    return [f"{call.method} {call.path}" for call in world.loopback.calls if call.method != "GET"]
+
+
+# A4: the app is deployed a second time, and its role is its own and no more than it needs.
+
+
+def test_a4_a_second_deployment_gives_the_app_its_changed_resources(make_world: MakeWorld) -> None:
+    world = make_world(all_target())
+    world.deploy()
+    app = world.client.apps.get(APP)
+    wanted = [resource.as_dict() for resource in app.resources or []]
+    world.client.apps.create_update(APP, "resources", app=App(name=APP, resources=[])).result()
+    world.loopback.workspace_files.add(f"{world.settings.app_source}/app.py", b"print('new')")
+    world.loopback.calls.clear()
+
+    assert world.run(APP_TASK).done.endswith("deployment-2, new")
+    assert changes(world) == [
+        f"POST /api/2.0/apps/{APP}/update",
+        f"POST /api/2.0/apps/{APP}/deployments",
+    ]
+    again = world.client.apps.get(APP)
+    assert [resource.as_dict() for resource in again.resources or []] == wanted
+    assert again.active_deployment
+    assert again.active_deployment.deployment_id == "deployment-2"
+
+
+@pytest.fixture
+def roles(refunds_dsn: str) -> Iterator[list[str]]:
+    """Roles of three apps in the refunds' database, with no rights."""
+    names = [f"app-client-{number}" for number in (2, 3, 4)]
+    with psycopg.connect(refunds_dsn, autocommit=True) as connection:
+        for name in names:
+            connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+        yield names
+        for name in names:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def test_a4_the_app_gets_rights_of_its_own_wherever_it_stands_in_the_list(
+    make_world: MakeWorld, refunds_dsn: str, roles: list[str]
+) -> None:
+    world = make_world()
+    for name in ("aa-first", "bb-second"):
+        world.client.apps.create(App(name=name)).result()
+    world.deploy_bundle(all_target())
+    world.client.apps.create(App(name="zz-last")).result()
+    world.deploy()
+    assert world.client.apps.get(APP).service_principal_client_id == roles[1]
+    rights = (
+        "SELECT has_schema_privilege(rolname, 'recommender', 'USAGE'), rolsuper, rolcreaterole"
+        " FROM pg_roles WHERE rolname = ANY(%s) ORDER BY rolname"
+    )
+    with psycopg.connect(refunds_dsn) as connection:
+        assert connection.execute(rights, [roles]).fetchall() == [
+            (False, False, False),
+            (True, False, False),
+            (False, False, False),
+        ]
+
+
+# A5: whatever a name holds, the account keeps it, lists it, and the removal finds it.
+
+
+@pytest.fixture
+def duck() -> Iterator[DuckDBExecutor]:
+    executor = DuckDBExecutor()
+    yield executor
+    executor.close()
+
+
+def test_a5_names_with_quotes_go_through_a_warehouse_and_back(
+    make_world: MakeWorld, duck: DuckDBExecutor
+) -> None:
+    world, catalog = make_world(execute=duck), HOSTILE[0]
+    warehouse, patience = world.loopback.add_warehouse("small"), Patience(timeout_seconds=60)
+    world.loopback.add_schema(f"{catalog}.it's")
+    store = WarehouseResourceStore(world.client, warehouse, catalog, HOSTILE[1], HOSTILE[2])
+    store.prepare()
+
+    def ledger() -> Ledger:
+        return Ledger(world.client, store, lambda: datetime.now(UTC), patience)
+
+    names = [f"{catalog}.it's.{name.replace(' ', '_')}" for name in HOSTILE]
+    for name in names:
+        ledger().ensure("table", name, partial(world.loopback.add_table, name), fingerprint=name)
+    assert sorted((row.name, row.fingerprint) for row in ledger().rows()) == sorted(
+        zip(names, names, strict=True)
+    )
+    texts = [call.body["statement"] for call in world.loopback.calls if "statement" in call.body]
+    assert texts
+    assert not [text for text in texts if any(name in text for name in names)]
+    assert remove_resources(ledger(), patience).is_complete
+    assert not world.loopback.snapshot().get("tables")
+
+
+# A6: the account outlives what it tracks; gone is done; synced tables go, in order.
+
+
+def test_a6_after_a_failure_the_account_and_its_catalog_stay(
+    make_world: MakeWorld, duck: DuckDBExecutor
+) -> None:
+    world = make_world(execute=duck)
+    warehouse, patience = world.loopback.add_warehouse("small"), Patience(timeout_seconds=60)
+    before = world.loopback.snapshot()
+    assert ensure_catalog(world.client, "mine")
+    store = WarehouseResourceStore(world.client, warehouse, "mine", world.client.config.host, "all")
+    store.prepare()
+    world.loopback.add_schema("mine._internal_state")
+    world.loopback.add_table("mine._internal_state.resources")
+    ledger = Ledger(world.client, store, lambda: datetime.now(UTC), patience)
+    ledger.ensure("schema", "mine.ai", partial(world.loopback.add_schema, "mine.ai"))
+    ledger.ensure("table", "mine.ai.t", partial(world.loopback.add_table, "mine.ai.t"))
+
+    def destroy() -> list[str]:
+        said: list[str] = []
+        settings = Settings(catalog="mine", target="all")
+        destroy_from_here(world.client, settings, said.append, dry_run=False, patience=patience)
+        return said
+
+    refusal = "DELETE /api/2.1/unity-catalog/tables/mine.ai.t"
+    world.loopback.deny(refusal)
+    with pytest.raises(
+        WorkspaceError, match=r"table mine\.ai\.t is left, and 1 more: .*permission"
+    ):
+        destroy()
+    assert [(row.name, row.status) for row in store.read()] == [
+        ("mine.ai", "deleting"),
+        ("mine.ai.t", "deleting"),
+    ]
+    world.loopback.allow(refusal)
+    assert destroy() == [
+        "removed  table mine.ai.t",
+        "removed  schema mine.ai",
+        "removed  catalog mine",
+    ]
+    assert world.loopback.snapshot() == before
+
+
+def test_a6_what_is_gone_already_is_done(make_world: MakeWorld) -> None:
+    world = make_world(all_target())
+    world.deploy()
+    gone = ["caspers_refund_agent_all", "caspers_complaint_agent_all"]
+    for endpoint in gone:
+        world.client.serving_endpoints.delete(endpoint)
+    table = f"{CATALOG}_complaintmanager.complaints.pg_raw_complaints"
+    world.client.postgres.delete_synced_table(f"synced_tables/{table}")
+    removal = destroy_workspace(world.workspace()).removal
+    assert removal.is_complete
+    assert {*gone, table} <= {resource.name for resource in removal.removed}
+    assert {row.status for row in world.workspace().ledger.rows()} == {"deleted", "found"}
+
+
+def test_a6_synced_tables_go_before_what_they_are_in_and_each_is_waited_for(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(all_target())
+    world.deploy()
+    world.loopback.lag = 2
+    world.loopback.calls.clear()
+    assert destroy_workspace(world.workspace()).removal.is_complete
+    deleted = [call for call in changes(world) if call.startswith("DELETE /api/2.0/postgres/")]
+    kinds = [call.split("/")[4] for call in deleted]
+    assert kinds == ["synced_tables"] * 12 + ["catalogs"] * 2 + ["projects"] * 2
+    lines = [f"{call.method} {call.path} {call.status}" for call in world.loopback.calls]
+    for call in deleted:
+        after = lines[lines.index(f"{call} 200") + 1 :]
+        seen_gone = after.index(f"GET {call.removeprefix('DELETE ')} 404")
+        assert not [line for line in after[:seen_gone] if line.startswith("DELETE")]
+    assert "lakebase" not in world.loopback.snapshot()
