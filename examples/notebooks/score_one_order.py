@@ -8,14 +8,10 @@
 
 """What the refund agent knows about an order, and what it recommends."""
 
-import json
-
 from pyspark.sql import SparkSession
 
-from caspers_lib.agents.model.settings import ModelSettings
-from caspers_lib.agents.model.thread import ModelThread
-from caspers_lib.agents.serving.agent_logic import agent_logic
-from caspers_lib.agents.serving.order_lookup import SparkLookup
+from caspers_lib.agents.model import ModelSettings, ModelThread
+from caspers_lib.agents.serving import RefundAgent, SparkLookup
 from caspers_lib.agents.tables import AGENT_TABLES
 from caspers_lib.agents.tools import call_tool, create_tools
 from caspers_lib.domain import GHOST_KITCHEN
@@ -43,10 +39,8 @@ create_tools(spark, schema=tools_schema, tables=tables)
 
 # COMMAND ----------
 
-if order_id is None:
-    delivered = spark.read.table(tables.events).where(f"event_type = '{GHOST_KITCHEN.closing}'")
-    newest = delivered.orderBy("ts", "order_id", ascending=False).select("order_id").first()
-    order_id = newest["order_id"]
+delivered = spark.read.table(tables.events).where(f"event_type = '{GHOST_KITCHEN.closing}'")
+order_id = order_id or delivered.orderBy("ts", "order_id", ascending=False).first()["order_id"]
 for tool in ("get_order_overview", "get_order_details", "get_order_timing"):
     call_tool(spark, tool, order_id, schema=tools_schema).show(truncate=False, vertical=True)
 
@@ -57,10 +51,8 @@ for tool in ("get_order_overview", "get_order_details", "get_order_timing"):
 # COMMAND ----------
 
 lookup = SparkLookup(spark=spark, schema=tools_schema)
-print(lookup(order_id))
-request = json.dumps({"order_id": order_id})
-by_rules = agent_logic("refund", facts_of=lookup).reply(request)
-print(by_rules.answer)
+by_rules = RefundAgent(facts_of=lookup).reply(order_id)
+print(lookup(order_id), by_rules.answer, sep="\n")
 
 # COMMAND ----------
 
@@ -68,8 +60,7 @@ print(by_rules.answer)
 
 # COMMAND ----------
 
-by_model = None
 if model is not None:
     with ModelThread(lambda: model) as ask:
-        by_model = agent_logic("refund", facts_of=lookup, ask=ask).reply(request)
+        by_model = RefundAgent(facts_of=lookup, ask=ask).reply(order_id)
     print(by_model.answer, by_model.note)

@@ -63,7 +63,8 @@ def agent_tables_in(catalog: str | None) -> AgentTables:
     """The agents' tables under names that hold in any process.
 
     Args:
-        catalog: the catalog; None is the session's own.
+        catalog: the catalog, quoted where the names are to stand in a query; None is the
+            session's own.
     """
     if catalog is None:
         return AGENT_TABLES
@@ -112,11 +113,11 @@ class SparkLakehouse:
         Raises:
             WorkspaceError: the engine has catalogs, but not this one.
         """
-        names = {row.name for row in spark.catalog.listCatalogs()}
-        if settings.catalog in names:
-            return cls(spark=spark, settings=settings, volumes=volumes, catalog=settings.catalog)
-        if names <= {"spark_catalog"}:
-            return cls(spark=spark, settings=settings, volumes=volumes, catalog=None)
+        # The services take a name in any case; Spark lists it as it was made, or in small letters.
+        names = {row.name.casefold(): row.name for row in spark.catalog.listCatalogs()}
+        catalog = names.get(settings.catalog.casefold())
+        if catalog is not None or names.keys() <= {"spark_catalog"}:
+            return cls(spark=spark, settings=settings, volumes=volumes, catalog=catalog)
         raise WorkspaceError(
             f"The catalog {settings.catalog} doesn't exist, or you may not use it.",
             hint="Set CATALOG to one that you may use, or create it first.",
@@ -175,7 +176,8 @@ class SparkLakehouse:
         """See `Lakehouse`."""
         from caspers_lib.agents import streams
 
-        tables = agent_tables_in(self.catalog)
+        # A stream's queries take names as they stand, and a catalog's may need quotes.
+        tables = agent_tables_in(self.catalog and quote_name(self.catalog))
         schema = "recommender" if name == "refunds" else "complaints"
         checkpoint = str(self._volume(schema, "checkpoints") / name)
         if name == "complaints":
@@ -193,7 +195,7 @@ class SparkLakehouse:
         return self._volume(self.settings.simulator_schema, "misc") / "dataset" / "events.parquet"
 
     def _volume(self, schema: str, volume: str) -> Path:
-        return self.volumes / self.settings.catalog / schema / volume
+        return self.volumes / (self.catalog or self.settings.catalog) / schema / volume
 
     def _inside(self, *names: str) -> tuple[str, ...]:
         return names if self.catalog is None else (self.catalog, *names)

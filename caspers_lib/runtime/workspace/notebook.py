@@ -6,6 +6,7 @@ Contract: DESIGN section 3: job parameters and widgets come before the environme
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from caspers_lib.errors import SettingsError
 from caspers_lib.runtime.settings import Settings, load_settings
 from caspers_lib.runtime.workspace.context import Workspace
 from caspers_lib.runtime.workspace.home import remove_home
@@ -65,17 +66,27 @@ class RemovalOutcome:
 def settings_from_widgets(dbutils: NotebookUtilities) -> Settings:
     """The settings, with a field in the notebook for each; a job's parameters fill the fields.
 
+    A field that nobody filled shows what holds without it. One that somebody emptied is refused
+    where something must stand: its default could name another deployment.
+
     Args:
         dbutils: the notebook's utilities.
 
     Raises:
         SettingsError: a value is not allowed.
     """
-    defaults = Settings()
-    names = [name.upper() for name in Settings.model_fields]
-    for name in names:
-        dbutils.widgets.text(name, str(getattr(defaults, name.lower())), name)
-    return load_settings(parameters={name: dbutils.widgets.get(name) for name in names})
+    unfilled, defaults = load_settings(), Settings()
+    given: dict[str, str] = {}
+    for field in Settings.model_fields:
+        name = field.upper()
+        dbutils.widgets.text(name, str(getattr(unfilled, field)), name)
+        given[name] = dbutils.widgets.get(name).strip()
+        default = str(getattr(defaults, field))
+        if default and not given[name]:
+            raise SettingsError(
+                f"{name} is empty", hint=f"write it into its field; the default is {default}"
+            )
+    return load_settings(parameters=given)
 
 
 def destroy_workspace(workspace: Workspace) -> RemovalOutcome:

@@ -1,0 +1,323 @@
+"""The example notebooks as their jobs run them: real Spark and Delta, services on the loopback."""
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.jobs import Task
+
+from caspers_lib.agents.tables import AGENT_TABLES
+from caspers_lib.medallion.registration import LAYERS
+from caspers_lib.replay.volume_sink import count_events
+from caspers_lib.runtime.pipeline import run_update
+from caspers_lib.runtime.settings import Settings
+from caspers_lib.runtime.task_graph import AFTER, checked_graph
+from caspers_lib.runtime.workspace import Workspace
+from caspers_lib.runtime.workspace.resource_kinds import KINDS
+from caspers_lib.runtime.workspace.state_stores import FileResourceStore
+from caspers_lib.testing.workspace import LoopbackWorkspace
+from caspers_lib.testing.workspace.requests import Document
+from caspers_lib.workspace_calls import Patience
+from tests.runtime.workspace.conftest import refunds_dsn  # noqa: F401 - a fixture
+from tests.standins.bundle_deployment import all_target, deploy_bundle, destroy_bundle
+from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
+from tests.standins.mlflow_registry import MlflowRegistry
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.py"))
+FOR_PEOPLE = {"run_agent_streams.py", "score_one_order.py"}
+"""No job's; `tests/agents/test_notebooks.py` runs them."""
+
+TARGET = replace(
+    all_target(),
+    # As by `--var`: small enough for a test, and every fourth customer complains.
+    variables=all_target().variables
+    | {"catalog": CATALOG, "dataset_scale": 0.004, "complaint_rate": 0.25},
+)
+SCHEMAS = {"simulator", "lakeflow", "ai", "recommender", "complaints", "_internal_state"}
+RECOMMENDED = AGENT_TABLES.recommendations.name
+COMPLAINTS = AGENT_TABLES.complaints.name
+RESPONSES = AGENT_TABLES.responses.name
+Shown = list[tuple[Any, ...]]
+
+
+@dataclass
+class Place:
+    """A workspace with the example bundle, in which a local Spark does what serverless would.
+
+    Args:
+        loopback: the services; the tables of its catalog are Spark's.
+        client: talks to them.
+        spark: the session.
+        folder: has the volumes and the pipeline's checkpoints.
+        now: the wall clock, UTC epoch seconds.
+    """
+
+    loopback: LoopbackWorkspace
+    client: WorkspaceClient
+    spark: Any
+    folder: Path
+    now: float = 1_795_600_800.0
+    shown: dict[str, Shown] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    before: Document = field(default_factory=dict)
+
+    @property
+    def events(self) -> Path:
+        return self.folder / CATALOG / "simulator" / "events"
+
+    def run_job(self, key: str) -> dict[str, Shown]:
+        """Each notebook of a deployed job with what it showed, in the order of the job's graph."""
+        name = TARGET.resolved(TARGET.resources("jobs")[key]["name"])
+        [job] = self.client.jobs.list(name=name)
+        return self._run(job.job_id or 0)
+
+    def _run(self, job_id: int) -> dict[str, Shown]:
+        job = self.client.jobs.get(job_id).settings
+        assert job
+        assert job.tasks
+        parameters = {p.name: p.default for p in job.parameters or []}
+        tasks = {task.task_key: task for task in job.tasks}
+        shown: dict[str, Shown] = {}
+        for name in checked_graph({key: _after(task) for key, task in tasks.items()}):
+            task = tasks[name]
+            if task.run_job_task:
+                shown |= self._run(task.run_job_task.job_id)
+            else:
+                assert task.notebook_task
+                notebook = EXAMPLES / "bundle" / task.notebook_task.notebook_path
+                shown[name] = run_notebook(notebook, self.spark, parameters)
+                self.ran.add(notebook.name)
+        return shown
+
+    def update_pipeline(self, pipeline: Document, layers: Sequence[str] = LAYERS) -> None:
+        """An update by the pipeline's own source, with bronze as a graph of its own.
+
+        Args:
+            pipeline: as the service has it.
+            layers: bronze, and what else is brought up to date.
+        """
+        spec = pipeline["spec"]
+        if spec.get("pipeline_type") == "DATABASE_TABLE_SYNC":
+            return
+        [library] = spec["libraries"]
+        source = (EXAMPLES / "bundle" / library["file"]["path"]).read_text(encoding="utf-8")
+        events = Path(spec["configuration"]["caspers.events"])
+        configured = {"caspers.events": str(self.folder / events.relative_to("/Volumes"))}
+        bronze, *derived = layers
+        try:
+            for graph in (bronze, ",".join(derived)):
+                for key, value in {**configured, "caspers.layers": graph}.items():
+                    self.spark.conf.set(key, value)
+                run_update(
+                    self.spark,
+                    lambda _spark: exec(compile(source, "order_items.py", "exec"), {}),  # noqa: S102
+                    storage=self.folder / "pipeline",
+                    database=spec["schema"],
+                )
+        finally:
+            self.spark.conf.unset("caspers.events")
+            self.spark.conf.unset("caspers.layers")
+        # The service asks which tables are new.
+        self.loopback.unity.stores["tables"].looks()
+
+    def pipeline_goes_on(self) -> None:
+        """What a continuous pipeline does by itself; no stream needs gold."""
+        [pipeline] = self.client.pipelines.list_pipelines(filter="name LIKE 'Casper''s Kitchens%'")
+        spec = self.loopback.pipelines.pipelines[pipeline.pipeline_id or ""]
+        self.update_pipeline(spec, ("bronze", "silver"))
+
+    def table(self, name: str) -> Any:
+        return self.spark.read.table(f"{CATALOG}.{name}")
+
+    def commits(self) -> dict[str, int]:
+        """How often each Delta table of the deployment has been written to."""
+        warehouse = Path(self.spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))
+        logs = [warehouse.glob(f"{schema}.db/*/_delta_log/*.json") for schema in SCHEMAS]
+        return Counter(str(file.parent.parent) for log in logs for file in log)
+
+    def delivered(self) -> set[str]:
+        """Orders that the files say were delivered; Spark plays no part."""
+        lines = [
+            json.loads(line)
+            for file in self.events.glob("*.json")
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        return {line["order_id"] for line in lines if line["event_type"] == "delivered"}
+
+    def column(self, name: str, table: str) -> list[str]:
+        """A column's values, sorted."""
+        return sorted(row[0] for row in self.table(table).select(name).collect())
+
+    def check_answers(self) -> None:
+        """Each delivered order has one recommendation, some complain, each complaint an answer."""
+        delivered = self.delivered()
+        assert len(delivered) > 100
+        assert self.column("order_id", RECOMMENDED) == sorted(delivered)
+        complaining = self.column("order_id", COMPLAINTS)
+        assert set(complaining) < delivered
+        assert 0.1 < len(set(complaining)) / len(delivered) < 0.4
+        assert len(set(complaining)) == len(complaining)
+        assert self.column("complaint_id", RESPONSES) == self.column("complaint_id", COMPLAINTS)
+
+
+# A write to Delta takes a second, and there are a hundred: a table for the account is for `full`.
+@pytest.fixture(scope="module", params=["a file", pytest.param("Delta", marks=pytest.mark.full)])
+def place(
+    request: pytest.FixtureRequest,
+    spark: Any,
+    refunds_dsn: str,  # noqa: F811 - the fixture
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("notebooks")
+    # Nothing takes more than one look, so that the SDK has nothing to wait for.
+    loopback = LoopbackWorkspace(looks=0)
+    share_catalog(loopback, spark)
+    with loopback.running(), pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("DATABRICKS_", "CASPERS_"))]:
+            patch.delenv(name)
+        patch.setenv("DATABRICKS_HOST", loopback.url)
+        patch.setenv("DATABRICKS_TOKEN", loopback.token)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        made = Place(loopback, WorkspaceClient(), spark, folder)
+        made.before = loopback.snapshot()
+        loopback.pipelines.run_update = made.update_pipeline
+        patch.setattr(Workspace, "here", _here(made, refunds_dsn, request.param))
+        deploy_bundle(made.client, TARGET)
+        yield made
+    for schema in SCHEMAS:
+        spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@pytest.fixture(scope="module")
+def deployed(place: Place) -> Place:
+    place.shown = place.run_job("initializer")
+    return place
+
+
+def _here(place: Place, dsn: str, account: str) -> Callable[[Settings, Any], Workspace]:
+    """`Workspace.here` but for what only Databricks has: /Volumes, mlflow, Lakebase, and time."""
+    original = Workspace.here
+    patience = Patience(
+        timeout_seconds=60, sleep=lambda _seconds: None, clock=itertools.count(0.0).__next__
+    )
+
+    def here(settings: Settings, spark: Any) -> Workspace:
+        made = original(settings, spark, volumes=place.folder)
+        store = made.ledger.store
+        if account == "a file":
+            store = FileResourceStore(place.folder / "resources.json", place.loopback.url, "all")
+            store.prepare()
+        return replace(
+            made,
+            ledger=replace(made.ledger, store=store, patience=patience),
+            patience=patience,
+            now=lambda: place.now,
+            mlflow=cast("Any", MlflowRegistry(place.loopback)),
+            reach=lambda _client, _branch, _database: dsn,
+        )
+
+    return here
+
+
+def _after(task: Task) -> list[str]:
+    return [each.task_key for each in task.depends_on or []]
+
+
+@pytest.mark.spark
+def test_the_initializer_runs_each_task_in_the_order_of_the_graph(deployed: Place) -> None:
+    assert tuple(deployed.shown) == checked_graph(AFTER)
+    for task, rows in deployed.shown.items():
+        assert rows[0][:2] == ("task", task)
+        for kind, name, became in rows[1:]:
+            assert KINDS[kind].is_there(deployed.client, name), (task, kind, name)
+            assert became.split()[0] in {"created", "found", "unchanged"}
+    done = {task: rows[0][2] for task, rows in deployed.shown.items()}
+    assert done["Canonical_Data"] == f"{count_events(deployed.events):,} events written"
+    assert done["Spark_Declarative_Pipeline"] == "running, update update-1 started"
+    for kind in ("refund", "complaint"):
+        agent = "Refund_Recommender_Agent" if kind == "refund" else "Complaint_Agent"
+        endpoint, model = f"caspers_{kind}_agent_all", f"{CATALOG}.ai.{kind}_agent"
+        assert done[agent] == f"{endpoint} serves {model} version 1"
+    assert done["Databricks_App_Refund_Manager"].endswith("runs deployment deployment-1, new")
+
+
+@pytest.mark.spark
+def test_every_delivered_order_is_recommended_once(deployed: Place) -> None:
+    deployed.check_answers()
+
+
+@pytest.mark.spark
+def test_every_notebook_a_second_time_changes_nothing(deployed: Place) -> None:
+    exists, commits = deployed.loopback.snapshot(), deployed.commits()
+    assert len(commits) > 15
+    again = deployed.run_job("initializer")
+    assert deployed.loopback.snapshot() == exists
+    assert deployed.commits() == commits
+    became = {word.split()[0] for rows in again.values() for _, _, word in rows[1:]}
+    assert became == {"found", "unchanged"}
+    assert again["Canonical_Data"][0][2] == "0 events written"
+    # Two tables, and what else the refund manager shows, are synced by now.
+    followed = "all up to now is answered; 10 synced tables follow"
+    assert again["Refund_Recommender_Stream"][0][2] == followed
+
+
+@pytest.mark.spark
+def test_the_scheduled_notebooks_take_what_is_new(deployed: Place) -> None:
+    before, events = deployed.delivered(), count_events(deployed.events)
+    deployed.now += 3_600
+    [told] = deployed.run_job("replay")["Replay"]
+    new = count_events(deployed.events) - events
+    assert told == ("task", "Replay", f"{new:,} events written")
+    assert before < deployed.delivered()
+    deployed.pipeline_goes_on()
+    deployed.run_job("refund_recommender_stream")
+    deployed.check_answers()
+
+
+@pytest.mark.spark
+def test_the_destroyer_removes_what_the_notebooks_made_and_says_so(deployed: Place) -> None:
+    [rows] = deployed.run_job("destroyer").values()
+    *resources, account = rows
+    assert account == ("account", "_internal_state", "removed")
+    is_there = {
+        (became, KINDS[kind].is_there(deployed.client, name)) for kind, name, became in resources
+    }
+    assert is_there == {("removed", False), ("kept: it was there before", True)}
+    made = {
+        (kind, name)
+        for rows in deployed.shown.values()
+        for kind, name, became in rows[1:]
+        if became.startswith("created")
+    }
+    assert {(kind, name) for kind, name, became in resources if became == "removed"} == made
+    schemas = {row[0] for row in deployed.spark.sql("SHOW SCHEMAS").collect()}
+    assert schemas & SCHEMAS == SCHEMAS - {"_internal_state"}
+
+    [rows] = deployed.run_job("destroyer").values()
+    assert {became for _, _, became in rows[:-1]} <= {"kept: it was there before"}
+    destroy_bundle(deployed.client, TARGET)
+    assert deployed.loopback.snapshot() == deployed.before
+    assert not {row[0] for row in deployed.spark.sql("SHOW SCHEMAS").collect()} & SCHEMAS
+    assert deployed.ran == {n.name for n in NOTEBOOKS} - FOR_PEOPLE
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_short_and_somebody_runs_it(notebook: Path) -> None:
+    lines = notebook.read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip() and not line.startswith("#")]) < 30
+    if notebook.name in FOR_PEOPLE:
+        guide = (EXAMPLES.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+        assert f"../examples/notebooks/{notebook.name}" in guide
+        return
+    jobs = TARGET.resources("jobs").values()
+    tasks = [task.get("notebook_task") for job in jobs for task in job["tasks"]]
+    paths = [EXAMPLES / "bundle" / task["notebook_path"] for task in tasks if task]
+    assert [path.resolve() for path in paths].count(notebook) == 1
