@@ -21,10 +21,10 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.api import api_router
 from caspers_lib.console.decisions.deciding import DecisionStore
+from caspers_lib.console.decisions.desk_pages import desk_router
 from caspers_lib.console.decisions.orders import order_totals
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
 from caspers_lib.console.health import health_router
-from caspers_lib.console.lists import lists_router
 from caspers_lib.console.live_pages import live_router
 from caspers_lib.console.live_reading import LiveReader
 from caspers_lib.console.pages import PACKAGE, render
@@ -115,13 +115,14 @@ def create_app(parts: ConsoleParts) -> FastAPI:
         return identified(request).role == "manager"
 
     reader = LiveReader(parts.refunds, parts.complaints, parts.tables, clock=parts.clock)
+    stores, tables = _stores(parts), {spec.name: spec for spec in parts.tables}
     pages = (
         live_router(reader, status=parts.status, controls=parts.controls, may_steer=may_steer),
-        lists_router(parts.refunds, parts.complaints, parts.tables),
+        *(desk_router(store, parts.access, parts.refunds, tables) for store in stores),
     )
     for router in pages:
         app.include_router(router, dependencies=[Depends(identified)], include_in_schema=False)
-    app.include_router(api_router(_stores(parts), parts.access))
+    app.include_router(api_router(stores, parts.access))
     app.include_router(health_router((parts.refunds, parts.complaints), parts.tables))
 
     @app.exception_handler(HTTPException)

@@ -27,10 +27,10 @@ def test_the_navigation_marks_where_one_is(client: httpx.Client) -> None:
 
 
 def test_lists_of_empty_tables_say_so(client: httpx.Client) -> None:
-    assert "Orders delivered 0 none so far" in shown(client, "/refunds")
-    assert "No refund is suggested so far." in shown(client, "/refunds/newest")
-    assert "Escalated 0 none so far" in shown(client, "/complaints")
-    assert "No complaint so far." in shown(client, "/complaints/newest")
+    assert "Suggested $0.00 0 of 0 orders" in shown(client, "/refunds")
+    assert "Nothing here: no refund fits the filter." in shown(client, "/refunds/list")
+    assert "Suggested $0.00 0 of 0 complaints" in shown(client, "/complaints")
+    assert "Nothing here: no complaint fits the filter." in shown(client, "/complaints/list")
 
 
 def test_lists_before_the_first_sync_name_the_missing_table(
@@ -49,22 +49,19 @@ def test_lists_show_what_postgres_has(business: Any, client: httpx.Client) -> No
     business.complaint("c-1", order="order-1", minute=7)
     business.complaint("c-2", decision="escalate", credit_amount=0)
     refunds, complaints = shown(client, "/refunds"), shown(client, "/complaints")
-    assert "Orders delivered 2 " in refunds
-    assert "Refunds suggested 1 50.0% of orders" in refunds
-    assert "Refund dollars $31.50" in refunds
+    assert "To decide $31.50 suggested, not yet decided Suggested $31.50 1 of 2 orders" in refunds
     assert (
         "full Order order-1 $31.50 Slower than three in four orders of this kitchen."
-        " delivered 2024-03-11 12:05 after 71 min by rules"
+        " delivered 2024-03-11 12:05 after 71 min by rules Approve $31.50"
     ) in refunds
     assert "order-2" not in refunds
-    assert "Complaints 2 " in complaints
-    assert "Escalated 1 50.0% go to a person" in complaints
-    assert "Credit dollars $5.25 1 credit suggested" in complaints
+    assert "Suggested $5.25 1 of 2 complaints" in complaints
+    assert "Escalated by the agent 1 50.0% go to a person" in complaints
     assert (
-        "suggest credit delivery delay Order order-1 $5.25"
+        "suggest credit standard Complaint c-1 $5.25"
         " The order took 71 minutes; this kitchen's P75 is 52."
         " Reply to the customer: We are sorry that it took so long."
-        " answered 2024-03-11 12:07 priority standard by rules"
+        " answered 2024-03-11 12:07 delivery delay order order-1 by rules Accept $5.25"
     ) in complaints
 
 
@@ -82,10 +79,10 @@ def test_answers_without_their_fields_are_shown_with_dashes(
     business.refund_json("order-2", [])
     business.complaint_json("c-1", None)
     refunds, complaints = shown(client, "/refunds"), shown(client, "/complaints")
-    assert "full Order order-1 - - delivered 2024-03-11 12:00 after 40 min by -" in refunds
-    assert "1 answer without a class" in refunds
-    assert "1 answer without a decision" in complaints
-    assert "Reply to the customer: - answered 2024-03-11 12:00 priority - by -" in complaints
+    assert "full Order order-1 - - delivered 2024-03-11 12:00 after 40 min by - Reject" in refunds
+    assert "1 answer can't be read" in refunds
+    assert "1 answer can't be read" in complaints
+    assert "Reply to the customer: - answered 2024-03-11 12:00 - order o-1 by -" in complaints
 
 
 @pytest.mark.parametrize(("path", "fields"), [("/refunds", 4), ("/complaints", 7)])

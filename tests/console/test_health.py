@@ -39,7 +39,7 @@ def test_a_database_that_nobody_made_yet_is_waited_for(business: Any, client: ht
         response = client.get("/readyz")
         assert response.status_code == 503
         assert response.json()["databases"]["caspers_complaints"] == "not there"
-    page = client.get("/complaints/newest").text
+    page = client.get("/complaints/list").text
     assert "Waiting for database caspers_complaints." in page
     assert "does not answer" not in page
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from caspers_lib.console.decisions.values import LARGEST_USD, CaseKind, Status
 from caspers_lib.console.queries import amount_sql, table_sql, text_sql
@@ -73,6 +73,12 @@ class CaseFilter(BaseModel):
     sort: Sort = "newest"
     after: Annotated[str, Field(max_length=20_000)] = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 25
+
+    @field_validator("min_usd", "max_usd", "since", "until", mode="before")
+    @classmethod
+    def _nothing_typed(cls, value: object) -> object:
+        """A form sends the fields that nobody filled in as empty texts."""
+        return None if value == "" else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Errors as answers: one shape, one sentence, no traces, no words of the driver.
+"""Errors as answers: one shape, one sentence, no traces, no words of the driver; a page for people.
 
 `{"code": "stale", "message": "...", "hint": "..."}`
 """
@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import psycopg
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from caspers_lib.console.decisions.values import Refusal, RefusalCode
+from caspers_lib.console.pages import render
 from caspers_lib.errors import ConsoleError, PostgresError
 
 __all__ = ["STATUS_CODES", "error_answer", "install_errors"]
@@ -68,9 +69,14 @@ def install_errors(app: FastAPI) -> None:
         app: the application.
     """
 
-    def answer(_: Request, error: Exception) -> JSONResponse:
+    def answer(request: Request, error: Exception) -> Response:
         code, document = error_answer(error)
-        return JSONResponse(document, status_code=code)
+        if request.url.path.startswith("/api/") or "text/html" not in request.headers.get(
+            "accept", ""
+        ):
+            return JSONResponse(document, status_code=code)
+        words = " ".join(filter(None, (document["message"], document["hint"])))
+        return render(request, "error.html", code=code, words=words, status=code)
 
     for kind in (ConsoleError, PostgresError, psycopg.Error, RequestValidationError):
         app.add_exception_handler(kind, answer)

@@ -1,0 +1,210 @@
+"""The workspaces Refunds and Complaints: the list, one case, and the form that decides.
+
+They show and do what the JSON API does; what a button would do is written into it as that API's
+JSON, so that a page says exactly what the person saw.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated
+from urllib.parse import parse_qs, urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from caspers_lib.console.access import ConsoleAccess
+from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
+from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
+from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.figures import case_figures
+from caspers_lib.console.decisions.order_story import OrderStory, order_story
+from caspers_lib.console.decisions.trail import prepare_trail
+from caspers_lib.console.decisions.values import Refusal
+from caspers_lib.console.pages import render
+from caspers_lib.console.panels import Panel, snapshot
+from caspers_lib.console.web.identity import person_of
+from caspers_lib.lakebase import SyncSpec
+
+__all__ = ["desk_router"]
+
+_MOST_FIELDS = 2 * MOST_AT_ONCE + 20
+
+
+def desk_router(
+    store: DecisionStore,
+    access: ConsoleAccess,
+    orders: ConsoleDatabase,
+    tables: Mapping[str, SyncSpec],
+    *,
+    new_key: Callable[[], str] = lambda: uuid.uuid4().hex,
+) -> APIRouter:
+    """The routes of one kind: `/refunds`, `/refunds/list`, `/refunds/case`, `/refunds/decide`.
+
+    Args:
+        store: the decisions.
+        access: who is what.
+        orders: the database of the order tables.
+        tables: the synced tables by name.
+        new_key: makes a key for each decision that a page offers.
+    """
+    router = APIRouter(prefix=f"/{store.kind.name}")
+    kind = store.kind
+
+    def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
+        with snapshot(store.database) as found:
+            page = found.panel((kind.spec,), lambda c: case_page(c, kind, wanted))
+            figures = found.panel((kind.spec,), lambda c: case_figures(c, kind))
+        asked = wanted.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
+        return render(
+            request, template, kind=kind, page=page, figures=figures, wanted=wanted,
+            person=person_of(request, access), query=urlencode(asked), offer=_offer(new_key),
+            next=_next(asked, page.value.next if page.value else None),
+        )  # fmt: skip
+
+    @router.get("", response_class=HTMLResponse)
+    def desk(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
+        _prepare(store)
+        return show(request, "desk.html", wanted)
+
+    @router.get("/list", response_class=HTMLResponse)
+    def part(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
+        _prepare(store)
+        return show(request, "desk_list.html", wanted)
+
+    @router.get("/case", response_class=HTMLResponse)
+    def case(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> HTMLResponse:
+        return _case_page(request, case_id.replace("\0", ""))
+
+    def _case_page(request: Request, case_id: str) -> HTMLResponse:
+        with store.reading() as connection:
+            found = one_case(connection, kind, case_id)
+        if found is None:
+            raise HTTPException(404, f"There is no such {kind.noun}.")
+        wanted = [tables[name] for name in ("events", "lines", "orders", "locations")]
+        with snapshot(orders) as moment:
+            story: Panel[OrderStory] = moment.panel(
+                wanted, lambda c: order_story(c, tables, found.order_id)
+            )
+        return render(
+            request, "case.html", kind=kind, case=found, story=story, trail=store.trail(case_id),
+            person=person_of(request, access), offer=_offer(new_key), new_key=new_key(),
+        )  # fmt: skip
+
+    @router.post("/decide")
+    async def decide(request: Request) -> Response:
+        person = person_of(request, access)
+        fields = _fields(await request.body())
+        try:
+            wanted = [each.request() for each in _wanted(fields)]
+        except ValidationError as error:
+            raise HTTPException(422, _first(error)) from error
+        ended = await run_in_threadpool(store.decide_each, wanted, person)
+        said, ok = _said(ended)
+        back = _local(fields.get("back", [""])[-1], f"/{kind.name}")
+        if "hx-request" in request.headers:
+            toast = {"toast": {"text": said, "ok": ok}, "refresh": None}
+            return Response(status_code=204, headers={"HX-Trigger": json.dumps(toast)})
+        if not ok:
+            raise HTTPException(409, said)
+        return RedirectResponse(back, status_code=303)
+
+    return router
+
+
+def _prepare(store: DecisionStore) -> None:
+    """The trail, made where it is not there; a database that is away is the page's to say."""
+    with snapshot(store.database) as found:
+        there = found.panel((), lambda c: c.execute("SELECT 1").fetchone())
+    if there.value:
+        with store.database.pool().connection() as connection:
+            prepare_trail(connection, store.kind)
+
+
+def _offer(new_key: Callable[[], str]) -> Callable[..., str]:
+    """Writes the decision that a button or a check box stands for."""
+
+    def offer(case: Case, action: str, **more: object) -> str:
+        amount = case.suggested_usd if case.status != "waiting" else case.amount_usd
+        said: dict[str, object] = {
+            "case_id": case.case_id,
+            "version": case.version,
+            "action": action,
+            "key": new_key(),
+        }
+        if action == "approve":
+            said["amount_usd"] = None if amount is None else f"{amount:.2f}"
+            said["reply"] = case.suggested_reply
+        return json.dumps(said | more)
+
+    return offer
+
+
+def _next(asked: Mapping[str, object], after: str | None) -> str | None:
+    return None if after is None else urlencode({**asked, "after": after})
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    try:
+        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise HTTPException(422, "The form can't be read.") from error
+
+
+def _wanted(fields: Mapping[str, Sequence[str]]) -> Iterable[WantedDecision]:
+    """A button's own decision, with what was typed beside it; or one for each checked box."""
+    if offered := fields.get("offer"):
+        document = _object(offered[-1])
+        typed = {name: fields[name][-1] for name in ("amount_usd", "reason", "reply")
+                 if name in fields}  # fmt: skip
+        if document.get("action") not in ("approve", "change"):
+            typed.pop("amount_usd", None)
+        if document.get("action") == "approve":
+            typed.pop("amount_usd", None)
+        yield WantedDecision.model_validate(document | typed)
+        return
+    action = fields.get("each", [""])[-1]
+    for picked in fields.get("pick", []):
+        document = _object(picked) | {"action": action}
+        if action != "approve":
+            document |= {"amount_usd": None, "reply": None}
+        yield WantedDecision.model_validate(document)
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(422, "The form can't be read.") from error
+    if not isinstance(document, dict):
+        raise HTTPException(422, "The form can't be read.")
+    return document
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"[:300]
+
+
+def _said(ended: Sequence[Decided | Refusal]) -> tuple[str, bool]:
+    """What was done, in a sentence, and whether all of it was."""
+    refused = [each for each in ended if isinstance(each, Refusal)]
+    made = [each for each in ended if isinstance(each, Decided)]
+    if not ended:
+        return "Nothing is selected.", False
+    if len(made) == 1 and not refused:
+        given = f" with ${made[0].amount_usd:,.2f}" if made[0].amount_usd else ""
+        return f"{made[0].case_id[:60]}: {made[0].status}{given}.", True
+    done = f"{len(made)} decided." if made else ""
+    why = " ".join(filter(None, (refused[0].message, refused[0].hint))) if refused else ""
+    count = f"{len(refused)} refused: " if len(ended) > 1 and refused else ""
+    return " ".join(filter(None, (done, count + why))), not refused
+
+
+def _local(address: str, otherwise: str) -> str:
+    """An address of this console; nobody is sent elsewhere."""
+    return address if address.startswith(f"{otherwise}") and "\\" not in address else otherwise
