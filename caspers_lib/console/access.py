@@ -7,7 +7,7 @@ what a browser sends in a form.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from caspers_lib.errors import SettingsError
 
@@ -35,12 +35,13 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleAccess:
-    """Roles and limits; whoever is in neither list is a viewer.
+    """Roles and limits; whoever is in neither list has the role of everybody.
 
     Args:
         proxy: the platform's proxy tells who asks; without one, it is the person at this machine.
         managers: names of those who may decide everything and reverse.
         agents: names of those who may decide up to `agent_limit_usd`.
+        everybody: the role of whoever else the proxy lets in.
         agent_limit_usd: the largest refund that an agent gives, USD.
         four_eyes_usd: the largest refund that one manager gives alone, USD.
         local_person: the name of the person at this machine, who is a manager.
@@ -49,6 +50,7 @@ class ConsoleAccess:
     proxy: bool = False
     managers: frozenset[str] = frozenset()
     agents: frozenset[str] = frozenset()
+    everybody: Role = "viewer"
     agent_limit_usd: Decimal = Decimal("25.00")
     four_eyes_usd: Decimal = Decimal("100.00")
     local_person: str = "local"
@@ -64,7 +66,7 @@ class ConsoleAccess:
             return Person(folded, "manager")
         if folded in {agent.casefold() for agent in self.agents}:
             return Person(folded, "agent")
-        return Person(folded, "viewer")
+        return Person(folded, self.everybody)
 
     @property
     def at_this_machine(self) -> Person:
@@ -77,7 +79,8 @@ def access_from_environment(environment: Mapping[str, str]) -> ConsoleAccess:
 
     `CONSOLE_PROXY` (1 or 0; by default 1 inside a Databricks App, which sets
     `DATABRICKS_APP_NAME`), `CONSOLE_MANAGERS` and `CONSOLE_AGENTS` (names, separated by commas),
-    `CONSOLE_AGENT_LIMIT_USD` and `CONSOLE_FOUR_EYES_USD`.
+    `CONSOLE_EVERYBODY` (viewer, agent or manager), `CONSOLE_AGENT_LIMIT_USD` and
+    `CONSOLE_FOUR_EYES_USD`.
 
     Args:
         environment: the variables by name.
@@ -90,6 +93,7 @@ def access_from_environment(environment: Mapping[str, str]) -> ConsoleAccess:
         proxy=_truth(environment, "CONSOLE_PROXY", "DATABRICKS_APP_NAME" in environment),
         managers=_names(environment.get("CONSOLE_MANAGERS", "")),
         agents=_names(environment.get("CONSOLE_AGENTS", "")),
+        everybody=_role(environment.get("CONSOLE_EVERYBODY", standard.everybody)),
         agent_limit_usd=_usd(environment, "CONSOLE_AGENT_LIMIT_USD", standard.agent_limit_usd),
         four_eyes_usd=_usd(environment, "CONSOLE_FOUR_EYES_USD", standard.four_eyes_usd),
     )
@@ -97,6 +101,15 @@ def access_from_environment(environment: Mapping[str, str]) -> ConsoleAccess:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(name for part in text.split(",") if (name := part.strip()))
+
+
+def _role(text: str) -> Role:
+    for role in get_args(Role):
+        if text == role:
+            return text  # type: ignore[return-value]
+    raise SettingsError(
+        f"CONSOLE_EVERYBODY is {text!r}.", hint="Allowed are viewer, agent and manager."
+    )
 
 
 def _truth(environment: Mapping[str, str], name: str, default: bool) -> bool:
