@@ -104,12 +104,16 @@ def _answer(request: Request, message: str, hint: str = "", *, ok: bool) -> Resp
     """What was done or refused: a toast for the page, JSON for programs, else the way back."""
     code = 200 if ok else 422
     if "hx-request" in request.headers:
-        toast = {"toast": {"text": " ".join(filter(None, (message, hint))), "ok": ok}}
+        toast = {"toast": {"text": _sentences(message, hint), "ok": ok}}
         events = toast | ({"refresh": None} if ok else {})
         return Response(status_code=204 if ok else code, headers={"HX-Trigger": json.dumps(events)})
     if "text/html" in request.headers.get("accept", ""):
         if not ok:
-            raise HTTPException(code, " ".join(filter(None, (message, hint))))
+            raise HTTPException(code, _sentences(message, hint))
         return RedirectResponse("/", status_code=303)
     document = {"message": message} if ok else {"error": message, "hint": hint}
     return JSONResponse(document, status_code=code)
+
+
+def _sentences(message: str, hint: str) -> str:
+    return f"{message.rstrip('.')}. {hint}".rstrip()

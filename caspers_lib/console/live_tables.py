@@ -44,7 +44,8 @@ class TableLine:
 
 
 _ROWS = """
-    SELECT greatest(live.n_live_tup, class.reltuples, 0)::bigint
+    SELECT CASE WHEN class.oid IS NOT NULL
+                THEN greatest(live.n_live_tup, class.reltuples, 0)::bigint END
     FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (name, place)
     LEFT JOIN pg_class AS class ON class.oid = to_regclass(wanted.name)
     LEFT JOIN pg_stat_user_tables AS live ON live.relid = class.oid

@@ -187,6 +187,7 @@ def test_tables_are_listed_with_rows_and_freshness_on_both_sides(
     page = live(client)
     assert "lakeflow.all_events 776,103 12 s ago 0 5 min ago" in page
     assert "lakeflow.gold_brand_sales_day 0 - - -" in page
+    assert "complaints.raw_complaints - - - -" in page  # the tests make no such table
 
 
 def test_a3_text_from_anyone_is_text_on_the_page(
@@ -335,7 +336,7 @@ def test_json_that_does_not_fit_is_refused(
 
 
 def test_a_refusal_of_the_replay_reaches_the_page(business: Any, client: httpx.Client) -> None:
-    business.tape.refusal = "Day 99 is outside <the> dataset."
+    business.tape.refusal = "Day 99 is outside <the> dataset"
     headers = {"HX-Request": "true"}
     response = client.post("/live/replay/seek", data={"target": "99"}, headers=headers)
     assert response.status_code == 422
