@@ -3,17 +3,22 @@
 import json
 import re
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from caspers_lib.console.access import ConsoleAccess
+from caspers_lib.console.live_reading import LiveReader
 from caspers_lib.console.source import StageStatus, TableStatus
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 from tests.console.conftest import NOON, ORDERS, own_server
 from tests.console.page_text import PageText, words
+from tests.console.test_queries import COMPLAINT_FIELDS, JSON, REFUND_FIELDS
 
 PATIENCE_SECONDS = 60
 ALLOWED = "it must be a number above 0, and at most 86400."
@@ -148,6 +153,35 @@ def test_bodies_of_events_that_are_no_places_are_left_out(
     page = live(client, "?city=1")
     assert "Location 1 5 drivers on the way" in page
     assert "can't be read" not in page
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    ping=JSON | st.fixed_dictionaries({"loc_lat": JSON, "loc_lon": JSON}),
+    way=JSON | st.fixed_dictionaries({"route_points": JSON | st.lists(st.lists(JSON))}),
+    refund=JSON | st.dictionaries(REFUND_FIELDS, JSON),
+    complaint=JSON | st.dictionaries(COMPLAINT_FIELDS, JSON),
+)
+def test_no_json_value_breaks_the_page(
+    business: Any, ping: Any, way: Any, refund: Any, complaint: Any
+) -> None:
+    business.fill("a text")
+    driving = "a text!"  # the order of `fill` that is on the way
+    business.event(driving, "driver_ping", ping, minute=34)
+    business.event(driving, "driver_picked_up", way, minute=35)
+    business.refund_json(driving, refund, minute=35)
+    business.complaint_json("c", complaint, minute=35)
+    parts = business.parts()
+    with closing(parts.refunds), closing(parts.complaints):
+        reading = LiveReader(parts.refunds, parts.complaints, parts.tables).read()
+    assert reading.problems == ()
+    [city] = reading.maps.value or ()
+    assert [driver.order_id for driver in city.drivers] == [driving]
+    assert reading.refunds.value is not None
+    assert reading.complaints.value is not None
+    assert reading.complaints.value.complaints == 2
 
 
 def test_each_stage_shows_its_state_its_time_and_its_detail(
