@@ -298,6 +298,15 @@ def started(business: Any, **more: Any) -> None:
     business.tell(virtual_time=datetime(2024, 3, 11, 18, 5, 59, tzinfo=UTC), speed=60.0, **more)
 
 
+def test_tables_that_follow_the_replay_say_how_far_it_is(
+    business: Any, client: httpx.Client
+) -> None:
+    business.order("o-1")
+    started(business)
+    page = live(client)
+    assert "Event time, UTC 2024-03-11 12:40 events are written to 2024-03-11 18:05 Replay" in page
+
+
 def test_the_replay_tells_where_it_is_and_offers_its_controls(
     business: Any, client: httpx.Client
 ) -> None:
