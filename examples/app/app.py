@@ -4,6 +4,7 @@ import os
 
 import uvicorn
 
+from caspers_lib.console.access import access_from_environment
 from caspers_lib.console.app import ConsoleParts, create_app
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, Postgres
@@ -18,7 +19,8 @@ def database() -> Postgres | None:
 
 refunds = ConsoleDatabase(REFUNDS.database, database)
 complaints = ConsoleDatabase(COMPLAINTS.database, database)
-app = create_app(ConsoleParts(refunds=refunds, complaints=complaints))
+access = access_from_environment(os.environ)
+app = create_app(ConsoleParts(refunds=refunds, complaints=complaints, access=access))
 
 if __name__ == "__main__":
     port = int(os.environ["DATABRICKS_APP_PORT"])

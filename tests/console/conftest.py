@@ -23,6 +23,14 @@ from caspers_lib.domain.tables import aggregate_table, bronze_table, lifecycle_t
 from caspers_lib.errors import SettingsError
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, order_tables, plan_sync
 from caspers_lib.lakebase.server import EmbeddedPostgres
+from tests.console.browsing import (  # noqa: F401 - fixtures
+    browser,
+    dark_page,
+    dark_phone,
+    page,
+    phone,
+    tablet,
+)
 
 NOON = datetime(2024, 3, 11, 12, 0, tzinfo=UTC)
 ORDERS = {spec.name: spec for spec in order_tables()}

@@ -1,94 +1,15 @@
 """The page in a real browser; screenshots go to artifacts/console."""
 
-import json
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from caspers_lib.console.serve import ConsoleServer
 from caspers_lib.console.source import StageStatus, TableStatus
+from tests.console.browsing import PATIENCE_MS, axe, overflow, shoot, troubles_of
 from tests.console.conftest import NOON
-
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "console"
-FLAGS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-]
-WIDE = {"width": 1440, "height": 900}
-TABLET = {"width": 1024, "height": 768}
-PHONE = {"width": 390, "height": 844}
-# Generous: a busy machine is slow, and nothing here measures speed.
-PATIENCE_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("the browser tests need chromium on PATH (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    yield from _page(browser, WIDE, "light")
-
-
-@pytest.fixture
-def dark_page(browser: Browser) -> Iterator[Page]:
-    yield from _page(browser, WIDE, "dark")
-
-
-@pytest.fixture
-def phone(browser: Browser) -> Iterator[Page]:
-    yield from _page(browser, PHONE, "light")
-
-
-@pytest.fixture
-def dark_phone(browser: Browser) -> Iterator[Page]:
-    yield from _page(browser, PHONE, "dark")
-
-
-@pytest.fixture
-def tablet(browser: Browser) -> Iterator[Page]:
-    yield from _page(browser, TABLET, "light")
-
-
-def _page(browser: Browser, viewport: Any, scheme: Any) -> Iterator[Page]:
-    context = browser.new_context(viewport=viewport, color_scheme=scheme)
-    context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    page = context.new_page()
-    yield page
-    context.close()
-
-
-def troubles_of(page: Page) -> list[str]:
-    """A list that fills with the page's console errors, refused loads and uncaught exceptions."""
-    troubles: list[str] = []
-    page.on(
-        "console",
-        lambda message: (
-            troubles.append(message.text) if message.type in {"error", "warning"} else None
-        ),
-    )
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-    return troubles
 
 
 def refresh(page: Page) -> None:
@@ -107,7 +28,7 @@ def test_the_page_fills_as_the_stages_finish(business: Any, serve: Any, page: Pa
         page.goto(console.url)
         expect(page.locator(".stage")).to_contain_text("Pipeline")
         expect(page.locator(".card").first).to_contain_text("not yet known")
-        _shoot(page, "waiting-light")
+        shoot(page, "waiting-light")
 
         business.tell(
             stages=(StageStatus("Pipeline", "running", "reading events", 2),),
@@ -289,7 +210,7 @@ def test_a3_hostile_text_is_shown_and_never_runs(
                 assert page.locator("main img, main script").count() == 0
                 shown = " ".join((page.locator("main").text_content() or "").split())
                 assert " ".join(text.split())[:190] in shown
-                assert _overflow(page) == 0, text
+                assert overflow(page) == 0, text
     assert troubles == []
 
 
@@ -301,11 +222,11 @@ def test_axe_finds_nothing(
     page: Page = request.getfixturevalue(name)
     for path in ("/", "/?city=2", "/refunds", "/complaints"):
         page.goto(f"{console.url}{path}")
-        assert _axe(page) == [], path
+        assert axe(page) == [], path
     business.addresses["caspers"] = None
     business.tell(stages=(StageStatus("Pipeline", "failed", "no space left"),))
     page.goto(console.url)
-    assert _axe(page) == []
+    assert axe(page) == []
 
 
 @pytest.mark.parametrize(
@@ -321,33 +242,9 @@ def test_a_full_page_draws_without_trouble(
     for path, shown in (("", "live"), ("/refunds", "refunds"), ("/complaints", "complaints")):
         page.goto(f"{console.url}{path}")
         expect(page.locator(".row").first).to_be_visible()
-        assert _overflow(page) == 0
-        _shoot(page, f"{shown}-{shot}")
+        assert overflow(page) == 0
+        shoot(page, f"{shown}-{shot}")
     assert troubles == []
-
-
-def _axe(page: Page) -> list[Any]:
-    """What axe-core finds wrong with the page; it runs beside the page's own policy."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then((result) => JSON.stringify("
-        "result.violations.map((v) => [v.id, v.impact, v.nodes.map((node) => node.html)])))"
-    )
-    violations: list[Any] = json.loads(found)
-    return violations
-
-
-def _overflow(page: Page) -> int:
-    """Pixels by which the page can be scrolled sideways."""
-    width: int = page.evaluate(
-        "(() => { scrollTo(9999, scrollY); const x = scrollX; scrollTo(0, scrollY); return x })()"
-    )
-    return width
-
-
-def _shoot(page: Page, name: str) -> None:
-    ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
 
 def _fill_with_a_day(business: Any) -> None:

@@ -18,7 +18,7 @@ from caspers_lib.console.source import StageStatus, TableStatus
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 from tests.console.conftest import NOON, ORDERS, own_server
 from tests.console.page_text import PageText, words
-from tests.console.test_queries import COMPLAINT_FIELDS, JSON, REFUND_FIELDS
+from tests.console.test_figures import COMPLAINT_FIELDS, JSON, REFUND_FIELDS
 
 PATIENCE_SECONDS = 60
 ALLOWED = "it must be a number above 0, and at most 86400."
