@@ -143,6 +143,21 @@ def test_complaints_are_listed_with_what_was_escalated(business: Any) -> None:
         assert page.rows[1].suggested_reply == "We are sorry that it took so long."
 
 
+def test_the_most_urgent_complaints_come_first_page_by_page(business: Any) -> None:
+    for number, priority in enumerate(["standard", "urgent", None, "high", "urgent", "odd"]):
+        business.complaint(f"c-{number}", minute=number, priority=priority)
+    seen: list[str] = []
+    after: str | None = ""
+    with business.connect(COMPLAINT_CASES.spec) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
+        prepare_trail(connection, COMPLAINT_CASES)
+        while after is not None:
+            wanted = CaseFilter(sort="priority", limit=2, after=after)
+            page = case_page(connection, COMPLAINT_CASES, wanted)
+            seen, after = seen + [case.case_id for case in page.rows], page.next
+    assert seen == ["c-4", "c-1", "c-3", "c-0", "c-5", "c-2"]
+
+
 def test_hostile_text_is_listed_found_and_paged_as_it_is(
     business: Any, connection: Any, hostile_texts: tuple[str, ...]
 ) -> None:

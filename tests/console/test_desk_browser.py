@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
 from caspers_lib.console.serve import ConsoleServer
 from caspers_lib.lakebase import order_tables
+from caspers_lib.lakebase.synced_tables import COMPLAINT_TEXTS
 from tests.console.browsing import axe, overflow, shoot, troubles_of
 
 LINES = next(spec for spec in order_tables() if spec.name == "lines")
@@ -37,12 +38,21 @@ def day(business: Any) -> Iterator[None]:
         "order-29", "driver_picked_up", {"route_points": [[37.77, -122.42], [37.78, -122.4]]}
     )
     business.event("order-29", "driver_ping", {"loc_lat": 37.775, "loc_lon": -122.41}, minute=1)
+    with business.connect(COMPLAINT_TEXTS) as connection:
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {COMPLAINT_TEXTS.target} (complaint_id text PRIMARY KEY,"
+            " complaint_text text)".encode()
+        )
+        query = f"INSERT INTO {COMPLAINT_TEXTS.target} VALUES ('complaint-29', '<i>Cold!</i>')"
+        connection.execute(query.encode())
     with business.connect(LINES) as connection:
         query = f"INSERT INTO {LINES.target} VALUES ('order-29', 1, 'Charred leek bowl', 2, 40)"
         connection.execute(query.encode())
     yield
     with business.connect(LINES) as connection:
         connection.execute(f"DROP TABLE {LINES.target}".encode())
+    with business.connect(COMPLAINT_TEXTS) as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {COMPLAINT_TEXTS.target}".encode())
 
 
 def test_a_person_decides_with_the_keys(console: ConsoleServer, page: Page) -> None:
@@ -137,6 +147,7 @@ def test_a_complaint_is_accepted_with_an_edited_reply(
     page.goto(f"{console.url}/complaints")
     shoot(page, "complaints")
     page.locator("a.open").first.click()
+    expect(page.locator("main")).to_contain_text("<i>Cold!</i>")
     page.get_by_label("Reply to the customer").fill("We <3 you & are sorry.")
     page.get_by_role("button", name="Accept $5.25").click()
     expect(page.locator("main")).to_contain_text("We <3 you & are sorry.")

@@ -36,10 +36,16 @@ __all__ = [
 MOST_COUNTED = 10_000
 """More are not counted: the page says "more than"."""
 
-Sort: TypeAlias = Literal["newest", "oldest", "amount"]
+Sort: TypeAlias = Literal["newest", "oldest", "amount", "priority"]
 ListedStatus: TypeAlias = Literal["open", "all"] | Status
 _Usd = Annotated[Decimal, Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_inf_nan=False)]
 _Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+_RANKS = {"standard": 1, "high": 2, "urgent": 3}
+_RANK = "CASE agent_response ->> 'priority' {} ELSE 0 END".format(
+    " ".join(f"WHEN '{name}' THEN {rank}" for name, rank in _RANKS.items())
+)
 
 
 class CaseFilter(BaseModel):
@@ -55,7 +61,7 @@ class CaseFilter(BaseModel):
         since: the first day, UTC.
         until: the last day, UTC.
         text: part of the reason, or a whole case's or order's id.
-        sort: which come first.
+        sort: which come first; by priority, the most urgent and then the newest.
         after: where the page before ended, as it said.
         limit: rows at most.
     """
@@ -149,6 +155,7 @@ class _Place(BaseModel):
     of: str
     at: AwareDatetime
     usd: Annotated[Decimal, Field(allow_inf_nan=False)] | None
+    priority: str | None
     last: Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
@@ -263,6 +270,7 @@ def _fragments(kind: CaseKind, wanted: CaseFilter) -> dict[str, str]:
             "newest": f"a.ts DESC, a.{key} DESC",
             "oldest": f"a.ts, a.{key}",
             "amount": f"coalesce({amount_sql(kind.amount)}, 0) DESC, a.{key} DESC",
+            "priority": f"{_RANK} DESC, a.ts DESC, a.{key} DESC",
         }[wanted.sort],
     }
 
@@ -306,7 +314,13 @@ def _literally(text: str) -> str:
 
 
 def _cursor(kind: CaseKind, wanted: CaseFilter, last: Case) -> str:
-    place = _Place(of=_list(kind, wanted), at=last.at, usd=last.suggested_usd, last=last.case_id)
+    place = _Place(
+        of=_list(kind, wanted),
+        at=last.at,
+        usd=last.suggested_usd,
+        priority=last.priority,
+        last=last.case_id,
+    )
     return base64.urlsafe_b64encode(place.model_dump_json().encode()).decode()
 
 
@@ -325,6 +339,9 @@ def _after(kind: CaseKind, wanted: CaseFilter) -> tuple[str, dict[str, object]]:
     values: dict[str, object] = {"at": place.at, "usd": place.usd or 0, "last": place.last}
     if wanted.sort == "amount":
         return f"(coalesce({usd}, 0), a.{key}) < (%(usd)s, %(last)s)", values
+    if wanted.sort == "priority":
+        values["rank"] = _RANKS.get(place.priority or "", 0)
+        return f"({_RANK}, a.ts, a.{key}) < (%(rank)s, %(at)s, %(last)s)", values
     sign = "<" if wanted.sort == "newest" else ">"
     return f"(a.ts, a.{key}) {sign} (%(at)s, %(last)s)", values
 

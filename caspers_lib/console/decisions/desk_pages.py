@@ -22,7 +22,7 @@ from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
 from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
 from caspers_lib.console.decisions.figures import case_figures
-from caspers_lib.console.decisions.order_story import OrderStory, order_story
+from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
 from caspers_lib.console.decisions.trail import prepare_trail
 from caspers_lib.console.decisions.values import Refusal
 from caspers_lib.console.pages import render
@@ -56,6 +56,8 @@ def desk_router(
     kind = store.kind
 
     def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
+        if kind.has_reply and "sort" not in wanted.model_fields_set:
+            wanted = wanted.model_copy(update={"sort": "priority"})
         with snapshot(store.database) as found:
             page = found.panel((kind.spec,), lambda c: case_page(c, kind, wanted))
             figures = found.panel((kind.spec,), lambda c: case_figures(c, kind))
@@ -91,9 +93,17 @@ def desk_router(
                 wanted, lambda c: order_story(c, tables, found.order_id)
             )
         return render(
-            request, "case.html", kind=kind, case=found, story=story, trail=store.trail(case_id),
-            person=person_of(request, access), offer=_offer(new_key), new_key=new_key(),
+            request, "case.html", kind=kind, case=found, story=story, text=_text(case_id),
+            trail=store.trail(case_id), person=person_of(request, access), offer=_offer(new_key),
         )  # fmt: skip
+
+    def _text(case_id: str) -> Panel[str]:
+        """What the customer wrote."""
+        spec = tables["complaint_texts"]
+        if not kind.has_reply:
+            return Panel()
+        with snapshot(store.database) as found:
+            return found.panel((spec,), lambda c: complaint_text(c, spec, case_id))
 
     @router.post("/decide")
     async def decide(request: Request) -> Response:

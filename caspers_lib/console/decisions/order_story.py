@@ -1,4 +1,4 @@
-"""What happened to an order: its events, its lines, and where its driver was, for who decides.
+"""What happened to an order and what its customer wrote, for who decides.
 
 Bodies of events are data of anyone's making: what can't be a coordinate is left out.
 """
@@ -14,7 +14,7 @@ from caspers_lib.console.live_drawing import Place, drawing_of
 from caspers_lib.console.queries import table_sql
 from caspers_lib.lakebase import SyncSpec
 
-__all__ = ["OrderLine", "OrderStory", "RouteDrawing", "StoryEvent", "order_story"]
+__all__ = ["OrderLine", "OrderStory", "RouteDrawing", "StoryEvent", "complaint_text", "order_story"]
 
 _MOST_EVENTS = 500
 _MOST_LINES = 200
@@ -28,6 +28,7 @@ _LINES = """
     SELECT left(item_name, 200), qty, extended_price FROM {lines}
     WHERE order_id = %s ORDER BY line LIMIT %s
 """
+_TEXT = "SELECT left(complaint_text, 10000) FROM {texts} WHERE complaint_id = %s"
 _HEADER = """
     SELECT header.order_revenue, left(place.name, 200)
     FROM {orders} AS header
@@ -127,6 +128,22 @@ def order_story(
         city=city,  # type: ignore[arg-type]
         drawing=_drawing([body for _, _, body in events]),
     )
+
+
+def complaint_text(connection: Connection, texts: SyncSpec, complaint_id: str) -> str:
+    """What the customer wrote, at most 10,000 characters; empty where it is not there.
+
+    Args:
+        connection: to the database of the complaints.
+        texts: the synced table of the texts.
+        complaint_id: the complaint.
+
+    Raises:
+        psycopg.Error: the table is missing, or the server can't answer.
+    """
+    query = _TEXT.format(texts=table_sql(texts))
+    found = connection.execute(query.encode(), (complaint_id,)).fetchone()
+    return found[0] or "" if found else ""
 
 
 def _drawing(bodies: Sequence[object]) -> RouteDrawing | None:
