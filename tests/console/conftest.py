@@ -279,6 +279,9 @@ def business(postgres: EmbeddedPostgres) -> Business:
         business.drop(spec)
     for spec in SPECS:
         business.create(spec)
+    for spec in (REFUNDS, COMPLAINTS):
+        with business.connect(spec) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
     return business
 
 

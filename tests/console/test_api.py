@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from caspers_lib.agents.evaluation.labels import read_complaint_labels, read_refund_labels
 from caspers_lib.console.access import ConsoleAccess
-from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
+from caspers_lib.console.decisions.values import REFUND_CASES
 from caspers_lib.console.web.guard import MAX_BODY_BYTES, WriteGuard
 
 ACCESS = ConsoleAccess(
@@ -26,13 +26,6 @@ ACCESS = ConsoleAccess(
 )
 ANN, AIDA, VIC = ({"X-Forwarded-Email": f"{name}@example.com"} for name in ("ann", "aida", "vic"))
 HOME = "/api/refunds"
-
-
-@pytest.fixture(autouse=True)
-def no_decisions(business: Any) -> None:
-    for kind in (REFUND_CASES, COMPLAINT_CASES):
-        with business.connect(kind.spec) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
 
 
 @pytest.fixture

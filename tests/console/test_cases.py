@@ -18,7 +18,6 @@ from tests.console.conftest import NOON
 @pytest.fixture
 def connection(business: Any) -> Any:
     with business.connect(REFUND_CASES.spec) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
         prepare_trail(connection, REFUND_CASES)
         yield connection
 
@@ -133,7 +132,6 @@ def test_complaints_are_listed_with_what_was_escalated(business: Any) -> None:
     business.complaint("c-1", minute=1)
     business.complaint("c-2", minute=2, decision="escalate", credit_amount=None, priority="urgent")
     with business.connect(COMPLAINT_CASES.spec) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
         prepare_trail(connection, COMPLAINT_CASES)
         page = case_page(connection, COMPLAINT_CASES, CaseFilter())
         assert [(c.case_id, c.label, c.priority) for c in page.rows] == [
@@ -149,7 +147,6 @@ def test_the_most_urgent_complaints_come_first_page_by_page(business: Any) -> No
     seen: list[str] = []
     after: str | None = ""
     with business.connect(COMPLAINT_CASES.spec) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
         prepare_trail(connection, COMPLAINT_CASES)
         while after is not None:
             wanted = CaseFilter(sort="priority", limit=2, after=after)

@@ -14,7 +14,7 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
 from caspers_lib.console.decisions.steps import next_step
-from caspers_lib.console.decisions.trail import trail_sql
+from caspers_lib.console.decisions.trail import prepare_index, trail_sql
 from caspers_lib.console.decisions.values import (
     COMPLAINT_CASES,
     REFUND_CASES,
@@ -54,8 +54,6 @@ def complaints(business: Any) -> Any:
 
 
 def _store(business: Any, kind: Any) -> Any:
-    with business.connect(kind.spec) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
     database = ConsoleDatabase(
         kind.spec.database, lambda: business.addresses[kind.spec.database], connections=16
     )
@@ -251,8 +249,6 @@ def test_the_trail_is_append_only_and_holds_every_row_to_its_chain(
 
 
 def test_the_trail_can_be_made_again_and_by_many_at_once(business: Any) -> None:
-    with business.connect(REFUND_CASES.spec) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
     database = ConsoleDatabase("caspers", lambda: business.addresses["caspers"], connections=16)
     store = DecisionStore(REFUND_CASES, database, {}.get, ACCESS)
     with ThreadPoolExecutor(16) as pool:
@@ -260,6 +256,26 @@ def test_the_trail_can_be_made_again_and_by_many_at_once(business: Any) -> None:
     with business.connect(REFUND_CASES.spec) as connection:
         connection.execute(trail_sql(REFUND_CASES).encode())
     database.close()
+
+
+def test_a_list_by_time_has_an_index_where_the_console_may_make_one(business: Any) -> None:
+    with business.connect(REFUND_CASES.spec) as connection:
+        assert prepare_index(connection, REFUND_CASES)
+        assert prepare_index(connection, REFUND_CASES)
+        plan = (
+            "EXPLAIN SELECT 1 FROM recommender.pg_recommendations ORDER BY ts DESC, order_id DESC"
+        )
+        connection.execute("SET enable_seqscan = off; SET enable_sort = off")
+        assert "Index Only Scan Backward" in str(connection.execute(plan.encode()).fetchall())
+        connection.execute("DROP TABLE recommender.pg_recommendations")
+        assert not prepare_index(connection, REFUND_CASES)
+        connection.rollback()
+    with business.connect(REFUND_CASES.spec) as connection:
+        connection.execute("DROP INDEX recommender.refunds_by_time_console")
+        connection.execute("CREATE ROLE reader; GRANT USAGE ON SCHEMA recommender TO reader")
+        connection.execute("SET ROLE reader")
+        assert not prepare_index(connection, REFUND_CASES)
+        connection.rollback()
 
 
 def test_hostile_text_is_on_record_as_it_is(

@@ -19,9 +19,6 @@ LINES = next(spec for spec in order_tables() if spec.name == "lines")
 @pytest.fixture(autouse=True)
 def day(business: Any) -> Iterator[None]:
     """Thirty late orders, each with a complaint, and nothing decided."""
-    for kind in (REFUND_CASES, COMPLAINT_CASES):
-        with business.connect(kind.spec) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
     with business.connect(LINES) as connection:
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {LINES.target} (order_id text, line int, item_name text,"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page
-from caspers_lib.console.decisions.figures import CaseFigures, case_figures
+from caspers_lib.console.decisions.figures import CaseFigures, CaseFiguresReader
 from caspers_lib.console.decisions.trail import prepare_trail
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES, CaseKind
 from caspers_lib.console.queries import TEXT_LIMIT
@@ -18,13 +18,12 @@ from caspers_lib.console.queries import TEXT_LIMIT
 def trails(business: Any) -> None:
     for kind in (REFUND_CASES, COMPLAINT_CASES):
         with business.connect(kind.spec) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
             prepare_trail(connection, kind)
 
 
 def figures(business: Any, kind: CaseKind = REFUND_CASES) -> CaseFigures:
     with business.connect(kind.spec) as connection:
-        return case_figures(connection, kind)
+        return CaseFiguresReader(kind).read(connection)
 
 
 def cases(business: Any, kind: CaseKind = REFUND_CASES) -> tuple[Case, ...]:
@@ -62,6 +61,17 @@ def test_what_people_gave_is_no_longer_pending(business: Any, client: Any) -> No
         assert client.post("/api/refunds/decisions", json=body).status_code == 200
     found = figures(business)
     assert (found.decided, found.given_usd, found.pending_usd) == (2, 9, 6)
+
+
+def test_what_is_summed_over_all_answers_is_remembered_for_a_while(business: Any) -> None:
+    now = [0.0]
+    reader = CaseFiguresReader(REFUND_CASES, remember_seconds=10, clock=lambda: now[0])
+    with business.connect(REFUND_CASES.spec) as connection:
+        assert reader.read(connection).cases == 0
+        business.refund("a")
+        assert reader.read(connection).cases == 0
+        now[0] = 10.5
+        assert reader.read(connection).cases == 1
 
 
 def test_complaints_tell_credits_from_escalations(business: Any) -> None:

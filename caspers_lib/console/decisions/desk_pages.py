@@ -21,9 +21,9 @@ from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
 from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
-from caspers_lib.console.decisions.figures import case_figures
+from caspers_lib.console.decisions.figures import CaseFiguresReader
 from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
-from caspers_lib.console.decisions.trail import prepare_trail
+from caspers_lib.console.decisions.trail import prepare_index, prepare_trail
 from caspers_lib.console.decisions.values import Refusal
 from caspers_lib.console.pages import render
 from caspers_lib.console.panels import Panel, snapshot
@@ -54,13 +54,14 @@ def desk_router(
     """
     router = APIRouter(prefix=f"/{store.kind.name}")
     kind = store.kind
+    cards = CaseFiguresReader(kind)
 
     def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
         if kind.has_reply and "sort" not in wanted.model_fields_set:
             wanted = wanted.model_copy(update={"sort": "priority"})
         with snapshot(store.database) as found:
             page = found.panel((kind.spec,), lambda c: case_page(c, kind, wanted))
-            figures = found.panel((kind.spec,), lambda c: case_figures(c, kind))
+            figures = found.panel((kind.spec,), cards.read)
         asked = wanted.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
         return render(
             request, template, kind=kind, page=page, figures=figures, wanted=wanted,
@@ -133,6 +134,7 @@ def _prepare(store: DecisionStore) -> None:
     if there.value:
         with store.database.pool().connection() as connection:
             prepare_trail(connection, store.kind)
+            prepare_index(connection, store.kind)
 
 
 def _offer(new_key: Callable[[], str]) -> Callable[..., str]:

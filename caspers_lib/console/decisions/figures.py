@@ -1,16 +1,20 @@
 """The cards above a list: what agents suggest, what people gave, what still waits."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from threading import Lock
+from typing import Any
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from caspers_lib.console.decisions.values import GIVEN, CaseKind
 from caspers_lib.console.queries import amount_sql, table_sql
 from caspers_lib.domain.ghost_kitchen import LATE_MINUTES
 
-__all__ = ["CaseFigures", "case_figures"]
+__all__ = ["CaseFigures", "CaseFiguresReader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +46,25 @@ class CaseFigures:
     late_share: float | None
 
 
-_FIGURES = """
+_ANSWERS = """
     WITH answers AS (
         SELECT count(*) AS cases, count(*) FILTER (WHERE usd > 0) AS suggested,
                coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS suggested_usd,
                count(*) FILTER (WHERE label = 'escalate') AS escalated,
                count(*) FILTER (WHERE label IS NULL) AS unreadable
         FROM (SELECT agent_response ->> '{label}' AS label, {usd} AS usd FROM {table}) AS answer
-    ), decisions AS (
-        SELECT count(*) FILTER (WHERE status <> 'pending') AS decided,
-               coalesce(sum(amount_usd) FILTER (WHERE status = ANY (%(given)s)), 0) AS given_usd,
-               coalesce(sum(suggested_usd) FILTER (WHERE status <> 'pending'), 0) AS settled_usd
-        FROM (
-            SELECT DISTINCT ON (case_id) * FROM {trail} ORDER BY case_id, version DESC
-        ) AS latest
     ), deliveries AS (
         SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY minutes) AS median_minutes,
                avg((minutes > %(late)s)::int)::float8 AS late_share
         FROM ({minutes}) AS day
     )
-    SELECT cases, suggested, suggested_usd, escalated, unreadable, decided, given_usd,
-           greatest(suggested_usd - settled_usd, 0) AS pending_usd, median_minutes, late_share
-    FROM answers, decisions, deliveries
+    SELECT * FROM answers, deliveries
+"""
+_DECISIONS = """
+    SELECT count(*) FILTER (WHERE status <> 'pending') AS decided,
+           coalesce(sum(amount_usd) FILTER (WHERE status = ANY (%(given)s)), 0) AS given_usd,
+           coalesce(sum(suggested_usd) FILTER (WHERE status <> 'pending'), 0) AS settled_usd
+    FROM (SELECT DISTINCT ON (case_id) * FROM {trail} ORDER BY case_id, version DESC) AS latest
 """
 _MINUTES = """
     SELECT (extract(epoch FROM ts - order_ts) / 60)::float8 AS minutes FROM {table}
@@ -71,25 +72,57 @@ _MINUTES = """
 """
 
 
-def case_figures(connection: Connection, kind: CaseKind) -> CaseFigures:
-    """The sums now.
+class CaseFiguresReader:
+    """Reads the figures of one kind; what is summed over all answers is as of some seconds ago.
 
     Args:
-        connection: to the kind's database, with its trail.
         kind: whose.
-
-    Raises:
-        psycopg.Error: a table is missing, or the server can't answer.
+        remember_seconds: how long the answers' sums are good for.
+        clock: seconds that pass.
     """
-    table = table_sql(kind.spec)
-    nothing = "SELECT NULL::float8 AS minutes WHERE false"
-    query = _FIGURES.format(
-        label="decision" if kind.has_reply else "refund_class",
-        usd=amount_sql(kind.amount),
-        table=table,
-        trail=kind.trail,
-        minutes=nothing if kind.has_reply else _MINUTES.format(table=table),
-    )
-    values = {"given": list(GIVEN), "late": LATE_MINUTES}
-    with connection.cursor(row_factory=class_row(CaseFigures)) as cursor:
+
+    def __init__(
+        self,
+        kind: CaseKind,
+        *,
+        remember_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.kind = kind
+        self._seconds, self._clock = remember_seconds, clock
+        self._lock = Lock()
+        self._answers: tuple[float, dict[str, Any]] | None = None
+
+    def read(self, connection: Connection) -> CaseFigures:
+        """The figures now.
+
+        Args:
+            connection: to the kind's database, with its trail.
+
+        Raises:
+            psycopg.Error: a table is missing, or the server can't answer.
+        """
+        with self._lock:
+            if self._answers is None or self._clock() - self._answers[0] > self._seconds:
+                self._answers = self._clock(), self._summed(connection)
+            answers = self._answers[1]
+        query = _DECISIONS.format(trail=self.kind.trail)
+        decisions = _one(connection, query, {"given": list(GIVEN)})
+        pending = max(answers["suggested_usd"] - decisions.pop("settled_usd"), Decimal(0))
+        return CaseFigures(**answers, **decisions, pending_usd=pending)
+
+    def _summed(self, connection: Connection) -> dict[str, Any]:
+        kind, table = self.kind, table_sql(self.kind.spec)
+        nothing = "SELECT NULL::float8 AS minutes WHERE false"
+        query = _ANSWERS.format(
+            label="decision" if kind.has_reply else "refund_class",
+            usd=amount_sql(kind.amount),
+            table=table,
+            minutes=nothing if kind.has_reply else _MINUTES.format(table=table),
+        )
+        return _one(connection, query, {"late": LATE_MINUTES})
+
+
+def _one(connection: Connection, query: str, values: dict[str, object]) -> dict[str, Any]:
+    with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query.encode(), values).fetchall()[0]
