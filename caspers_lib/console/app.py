@@ -103,7 +103,7 @@ def create_app(parts: ConsoleParts) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(SecurityHeaders), Middleware(WriteGuard)],
+        middleware=[Middleware(SecurityHeaders), Middleware(WriteGuard, proxy=parts.access.proxy)],
     )
     app.mount("/static", StaticFiles(directory=PACKAGE / "static"), name="static")
     install_errors(app)

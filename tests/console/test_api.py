@@ -157,6 +157,7 @@ def test_a_body_of_ten_megabytes_is_refused_whether_it_says_so_or_not(
     ("headers", "code"),
     [({"Sec-Fetch-Site": "cross-site"}, 403), ({"Origin": "http://evil.example"}, 403),
      ({"Sec-Fetch-Site": "same-site"}, 403), ({"Origin": "null"}, 403),
+     ({"Host": "evil.example"}, 403), ({"Host": ""}, 403),
      ({"Content-Type": "text/plain"}, 415), ({"Content-Type": "multipart/form-data"}, 415)],
 )  # fmt: skip
 def test_another_site_or_a_strange_body_writes_nothing(
@@ -252,7 +253,7 @@ def test_what_people_decided_are_labels_that_the_evaluation_reads(
 def test_who_writes_too_often_waits_and_others_do_not() -> None:
     moments = [0.0]
     answer = PlainTextResponse("written")
-    guard = WriteGuard(answer, writes_per_minute=3, clock=lambda: moments[0])
+    guard = WriteGuard(answer, proxy=True, writes_per_minute=3, clock=lambda: moments[0])
     client = TestClient(guard)
 
     def codes(name: str) -> list[int]:

@@ -1,9 +1,13 @@
 """ASGI middleware before every write: same origin, a known content type, a size, a rate.
 
-A page of another site can make a browser send a form with the person's cookies; its browser says so
-in `Sec-Fetch-Site` and `Origin`, which no page can change.
+A page of another site can make a browser send a form with the person's cookies; its browser says
+so in `Sec-Fetch-Site` and `Origin`, which no page can change. Where no proxy stands before the
+console, another site could have its own name lead to this machine; so a write names the machine by
+its address, as localhost or by its own name.
 """
 
+import ipaddress
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +30,7 @@ class WriteGuard:
 
     Args:
         app: what is guarded.
+        proxy: a proxy stands before it, which lets only its own name through.
         writes_per_minute: for one person; so many may come at once.
         clock: seconds that pass.
     """
@@ -34,10 +39,11 @@ class WriteGuard:
         self,
         app: ASGIApp,
         *,
+        proxy: bool = False,
         writes_per_minute: int = 600,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.app = app
+        self.app, self._proxy = app, proxy
         self._burst, self._clock = writes_per_minute, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -47,7 +53,12 @@ class WriteGuard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = _foreign(headers) or _unreadable(headers) or self._too_often(scope, headers)
+        refused = (
+            _foreign(headers)
+            or (None if self._proxy else _misled(headers))
+            or _unreadable(headers)
+            or self._too_often(scope, headers)
+        )
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -85,6 +96,26 @@ def _foreign(headers: Headers) -> JSONResponse | None:
     if same and (origin is None or site is not None or urlsplit(origin).netloc in hosts):
         return None
     return _refusal(403, "foreign", "Another site may not write here.", "Use the console's page.")
+
+
+def _misled(headers: Headers) -> JSONResponse | None:
+    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    if name in ("localhost", socket.gethostname().lower()) or _is_address(name):
+        return None
+    return _refusal(
+        403,
+        "foreign",
+        "The console was reached under a name that is not this machine's.",
+        "Use its address, or localhost.",
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _unreadable(headers: Headers) -> JSONResponse | None:
