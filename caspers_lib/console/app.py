@@ -30,6 +30,7 @@ from caspers_lib.console.live_reading import LiveReader
 from caspers_lib.console.pages import PACKAGE, render
 from caspers_lib.console.source import ReplayControls, StatusSource
 from caspers_lib.console.web.errors import install_errors
+from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.guard import WriteGuard
 from caspers_lib.console.web.identity import person_of
 from caspers_lib.lakebase import SyncSpec, agent_tables, order_tables
@@ -122,7 +123,9 @@ def create_app(parts: ConsoleParts) -> FastAPI:
     )
     for router in pages:
         app.include_router(router, dependencies=[Depends(identified)], include_in_schema=False)
-    app.include_router(api_router(stores, parts.access))
+    changes = {store.kind.name: Changes(store.edition, clock=parts.clock) for store in stores}
+    app.state.endings = tuple(each.close for each in changes.values())
+    app.include_router(api_router(stores, parts.access, changes))
     app.include_router(health_router((parts.refunds, parts.complaints), parts.tables))
 
     @app.exception_handler(HTTPException)

@@ -87,6 +87,9 @@ class ConsoleServer:
 
     def _stop(self) -> None:
         if self._server is not None and self._thread is not None:
+            # What streams without an end would be waited for.
+            for end in getattr(self._app.state, "endings", ()):
+                end()
             self._server.should_exit = True
             self._thread.join(timeout=GRACE_SECONDS + 5)
 

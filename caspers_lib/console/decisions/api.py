@@ -3,12 +3,12 @@
 Amounts are texts with two decimals, times are ISO 8601 in UTC. Described at `/api/openapi.json`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,7 @@ from caspers_lib.console.decisions.export import csv_lines, label_lines, last_de
 from caspers_lib.console.decisions.trail import LONGEST_REASON, LONGEST_REPLY
 from caspers_lib.console.decisions.values import LARGEST_USD, Action, DecisionRequest, Refusal
 from caspers_lib.console.web.errors import error_answer
+from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.identity import person_of
 
 __all__ = ["MOST_AT_ONCE", "api_router"]
@@ -103,12 +104,15 @@ class CaseHistory(BaseModel):
     decisions: tuple[Decided, ...]
 
 
-def api_router(stores: Sequence[DecisionStore], access: ConsoleAccess) -> APIRouter:
+def api_router(
+    stores: Sequence[DecisionStore], access: ConsoleAccess, changes: Mapping[str, Changes]
+) -> APIRouter:
     """The routes under `/api`.
 
     Args:
         stores: the decisions about each kind.
         access: who is what.
+        changes: tells listeners of changes, by the kind's name.
     """
     router = APIRouter(prefix="/api")
 
@@ -118,6 +122,7 @@ def api_router(stores: Sequence[DecisionStore], access: ConsoleAccess) -> APIRou
         return person_of(request, access)
 
     for store in stores:
+        _add_changes(router, store.kind.name, changes[store.kind.name], access)
         _add_reads(router, store, access)
         _add_writes(router, store, access)
     return router
@@ -174,6 +179,18 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
                 yield from label_lines(kind, last_decisions(connection, kind))
 
         return _file(lines, f"{kind.noun}_labels.jsonl", "application/x-ndjson")
+
+
+def _add_changes(router: APIRouter, name: str, changes: Changes, access: ConsoleAccess) -> None:
+    @router.get(f"/{name}/events", name=f"changes of {name}", response_class=StreamingResponse)
+    async def events(request: Request) -> Response:
+        """Server-sent events: `changed` with a number, at first and whenever something changed."""
+        person_of(request, access)
+        if changes.is_full:
+            busy = {"code": "too_many", "message": "Too many pages listen.", "hint": "Ask instead."}
+            return JSONResponse(busy, status_code=503, headers={"Retry-After": "10"})
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(changes.listen(), media_type="text/event-stream", headers=headers)
 
 
 def _add_writes(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:

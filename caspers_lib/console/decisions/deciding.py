@@ -99,6 +99,12 @@ _ONE = "SELECT {columns} FROM {trail} WHERE case_id = %s AND version = %s"
 _NEWEST = """
     SELECT {columns} FROM {trail} ORDER BY decided_at DESC, case_id, version DESC LIMIT %s
 """
+# The server counts the rows that were written; what counts is that the number changes.
+_EDITION = """
+    SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del + relid::bigint), 0)
+    FROM pg_stat_all_tables
+    WHERE relid = ANY (SELECT to_regclass(name)::oid FROM unnest(%s::text[]) AS wanted (name))
+"""
 _UNDER_KEY = "SELECT asked, case_id, version FROM {trail} WHERE key = %s"
 _ANSWER = "SELECT order_id, {amount} FROM {table} WHERE {key} = %s"
 
@@ -205,6 +211,18 @@ class DecisionStore:
         """
         with self.reading() as connection:
             return self._read(connection, _NEWEST, limit)
+
+    def edition(self) -> int:
+        """A number that is another one soon after an answer or a decision came or changed.
+
+        Raises:
+            PostgresError: the database can't be reached.
+            psycopg.Error: it can't answer.
+        """
+        names = [self.kind.spec.target, self.kind.trail]
+        with self.database.reading() as connection:
+            found = connection.execute(_EDITION.encode(), (names,)).fetchone()
+        return int(found[0]) if found else 0
 
     def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:
         answer = self._answer(wanted.case_id)

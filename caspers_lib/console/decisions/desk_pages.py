@@ -20,6 +20,7 @@ from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
 from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
+from caspers_lib.console.decisions.charts import Charts, case_charts
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
 from caspers_lib.console.decisions.figures import CaseFiguresReader
 from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
@@ -27,11 +28,13 @@ from caspers_lib.console.decisions.trail import prepare_index, prepare_trail
 from caspers_lib.console.decisions.values import Refusal
 from caspers_lib.console.pages import render
 from caspers_lib.console.panels import Panel, snapshot
+from caspers_lib.console.remembered import Remembered
 from caspers_lib.console.web.identity import person_of
 from caspers_lib.lakebase import SyncSpec
 
 __all__ = ["desk_router"]
 
+_CHART_SECONDS = 60.0
 _MOST_FIELDS = 2 * MOST_AT_ONCE + 20
 
 
@@ -54,7 +57,7 @@ def desk_router(
     """
     router = APIRouter(prefix=f"/{store.kind.name}")
     kind = store.kind
-    cards = CaseFiguresReader(kind)
+    cards, charts = CaseFiguresReader(kind), Remembered[Charts](_CHART_SECONDS)
 
     def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
         if kind.has_reply and "sort" not in wanted.model_fields_set:
@@ -78,6 +81,16 @@ def desk_router(
     def part(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
         _prepare(store)
         return show(request, "desk_list.html", wanted)
+
+    @router.get("/charts", response_class=HTMLResponse)
+    def chart_part(request: Request) -> HTMLResponse:
+        places = () if kind.has_reply else (tables["lifecycle"], tables["locations"])
+        with snapshot(store.database) as found:
+            panel = found.panel(
+                (kind.spec, *places),
+                lambda c: charts.value(lambda: case_charts(c, kind, tables)),
+            )
+        return render(request, "desk_charts.html", charts=panel)
 
     @router.get("/case", response_class=HTMLResponse)
     def case(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> HTMLResponse:

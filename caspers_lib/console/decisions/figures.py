@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from threading import Lock
 from typing import Any
 
 from psycopg import Connection
@@ -12,6 +11,7 @@ from psycopg.rows import dict_row
 
 from caspers_lib.console.decisions.values import GIVEN, CaseKind
 from caspers_lib.console.queries import amount_sql, table_sql
+from caspers_lib.console.remembered import Remembered
 from caspers_lib.domain.ghost_kitchen import LATE_MINUTES
 
 __all__ = ["CaseFigures", "CaseFiguresReader"]
@@ -89,9 +89,7 @@ class CaseFiguresReader:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = kind
-        self._seconds, self._clock = remember_seconds, clock
-        self._lock = Lock()
-        self._answers: tuple[float, dict[str, Any]] | None = None
+        self._answers = Remembered[dict[str, Any]](remember_seconds, clock=clock)
 
     def read(self, connection: Connection) -> CaseFigures:
         """The figures now.
@@ -102,10 +100,7 @@ class CaseFiguresReader:
         Raises:
             psycopg.Error: a table is missing, or the server can't answer.
         """
-        with self._lock:
-            if self._answers is None or self._clock() - self._answers[0] > self._seconds:
-                self._answers = self._clock(), self._summed(connection)
-            answers = self._answers[1]
+        answers = self._answers.value(lambda: self._summed(connection))
         query = _DECISIONS.format(trail=self.kind.trail)
         decisions = _one(connection, query, {"given": list(GIVEN)})
         pending = max(answers["suggested_usd"] - decisions.pop("settled_usd"), Decimal(0))

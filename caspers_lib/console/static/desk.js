@@ -29,4 +29,22 @@
     event.preventDefault();
     action();
   });
+
+  // The server says when something changed; a hidden page doesn't listen.
+  const list = document.getElementById("list");
+  let source = null;
+  function listen() {
+    if (document.hidden || source || !list?.dataset.changes) return;
+    source = new EventSource(list.dataset.changes);
+    let first = true;
+    source.addEventListener("changed", () => {
+      if (!first) htmx.trigger(list, "refresh");
+      first = false;
+    });
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) { source.close(); source = null; }
+    else listen();
+  });
+  window.addEventListener("load", listen);
 })();
