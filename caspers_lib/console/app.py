@@ -21,9 +21,10 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.api import api_router
 from caspers_lib.console.decisions.deciding import DecisionStore
+from caspers_lib.console.decisions.desk import Desk
 from caspers_lib.console.decisions.desk_pages import desk_router
-from caspers_lib.console.decisions.orders import order_totals
-from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
+from caspers_lib.console.decisions.orders import order_cities, order_totals
+from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES, CaseKind
 from caspers_lib.console.health import health_router
 from caspers_lib.console.live_pages import live_router
 from caspers_lib.console.live_reading import LiveReader
@@ -110,22 +111,24 @@ def create_app(parts: ConsoleParts) -> FastAPI:
     install_errors(app)
 
     def identified(request: Request) -> Person:
-        return person_of(request, parts.access)
+        person = person_of(request, parts.access)
+        request.state.person = person
+        return person
 
     def may_steer(request: Request) -> bool:
         return identified(request).role == "manager"
 
     reader = LiveReader(parts.refunds, parts.complaints, parts.tables, clock=parts.clock)
-    stores, tables = _stores(parts), {spec.name: spec for spec in parts.tables}
+    desks = _desks(parts)
     pages = (
         live_router(reader, status=parts.status, controls=parts.controls, may_steer=may_steer),
-        *(desk_router(store, parts.access, parts.refunds, tables) for store in stores),
+        *(desk_router(desk, parts.access) for desk in desks),
     )
     for router in pages:
         app.include_router(router, dependencies=[Depends(identified)], include_in_schema=False)
-    changes = {store.kind.name: Changes(store.edition, clock=parts.clock) for store in stores}
+    changes = {desk.kind.name: Changes(desk.store.edition, clock=parts.clock) for desk in desks}
     app.state.endings = tuple(each.close for each in changes.values())
-    app.include_router(api_router(stores, parts.access, changes))
+    app.include_router(api_router(desks, parts.access, changes))
     app.include_router(health_router((parts.refunds, parts.complaints), parts.tables))
 
     @app.exception_handler(HTTPException)
@@ -143,10 +146,13 @@ def create_app(parts: ConsoleParts) -> FastAPI:
     return app
 
 
-def _stores(parts: ConsoleParts) -> tuple[DecisionStore, ...]:
-    orders = next(spec for spec in parts.tables if spec.name == "orders")
-    totals = order_totals(parts.refunds, orders)
-    return tuple(
-        DecisionStore(kind, database, totals, parts.access)
-        for kind, database in ((REFUND_CASES, parts.refunds), (COMPLAINT_CASES, parts.complaints))
-    )
+def _desks(parts: ConsoleParts) -> tuple[Desk, ...]:
+    tables = {spec.name: spec for spec in parts.tables}
+    totals = order_totals(parts.refunds, tables["orders"])
+    cities = order_cities(parts.refunds, tables["lifecycle"], tables["locations"])
+
+    def desk(kind: CaseKind, database: ConsoleDatabase) -> Desk:
+        store = DecisionStore(kind, database, totals, cities, parts.access, clock=parts.clock)
+        return Desk(store, parts.refunds, tables)
+
+    return desk(REFUND_CASES, parts.refunds), desk(COMPLAINT_CASES, parts.complaints)

@@ -7,6 +7,7 @@ from threading import Lock
 
 from psycopg import Connection
 
+from caspers_lib.console.json_columns import prepare_readable
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase.access import Database
 from caspers_lib.lakebase.pool import PostgresPool, connection_pool
@@ -76,8 +77,10 @@ class ConsoleDatabase:
         """
         with self.pool().connection() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # To compile a page's statement takes longer than to run it.
             connection.execute(
-                "SELECT set_config('statement_timeout', %s, true)", (str(STATEMENT_SECONDS * 1000),)
+                "SELECT set_config('statement_timeout', %s, true), set_config('jit', 'off', true)",
+                (str(STATEMENT_SECONDS * 1000),),
             )
             yield connection
 
@@ -98,6 +101,8 @@ class ConsoleDatabase:
                 name=f"console-{self.name}",
                 timeout=PATIENCE_SECONDS,
             )
+            with pool.connection() as connection:
+                prepare_readable(connection)
         except PostgresError as error:
             self._failure = self._clock(), error
             raise

@@ -10,6 +10,7 @@ from decimal import Decimal
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.live_orders import moments
 from caspers_lib.console.queries import ComplaintRow, RefundRow, amount_sql, table_sql, text_sql
 from caspers_lib.lakebase import SyncSpec
@@ -80,8 +81,8 @@ _REFUND_ROWS = """
 _NEWEST = "SELECT max(ts) FROM {complaints}"
 
 _COMPLAINT_SUMS = """
-    SELECT count(*), count(*) FILTER (WHERE agent_response ->> 'decision' = 'escalate'),
-           coalesce(sum({usd}) FILTER (WHERE agent_response ->> 'decision' = 'suggest_credit'), 0)
+    SELECT count(*), count(*) FILTER (WHERE {decision} = 'escalate'),
+           coalesce(sum({usd}) FILTER (WHERE {decision} = 'suggest_credit'), 0)
     FROM {complaints} WHERE ts > %(since)s AND ts <= %(at)s
 """
 
@@ -109,11 +110,12 @@ def refund_glance(
     Raises:
         psycopg.Error: a table is missing or Postgres can't answer.
     """
+    answer = json_sql(connection, refunds, "agent_response")
     day = _DAY_REFUNDS.format(
         lifecycle=table_sql(lifecycle),
         refunds=table_sql(refunds),
-        usd=amount_sql("refund_usd"),
-        **{name: text_sql(name) for name in ("refund_class", "reason", "source")},
+        usd=amount_sql("refund_usd", answer=answer),
+        **{name: text_sql(name, answer=answer) for name in ("refund_class", "reason", "source")},
     )
     values = _values(at)
     query = _REFUND_SUMS.format(day=day)
@@ -142,11 +144,12 @@ def complaint_glance(
         if at is None:
             return ComplaintGlance(0, 0, Decimal(0))
     texts = ("decision", "priority", "rationale", "customer_response", "source")
+    answer = json_sql(connection, complaints, "agent_response")
     sql = {
         "complaints": table_sql(complaints),
-        "usd": amount_sql("credit_amount"),
-        "category": text_sql("complaint_category"),
-        **{name: text_sql(name) for name in texts},
+        "usd": amount_sql("credit_amount", answer=answer),
+        "category": text_sql("complaint_category", answer=answer),
+        **{name: text_sql(name, answer=answer) for name in texts},
     }
     values = _values(at)
     query = _COMPLAINT_SUMS.format(**sql)

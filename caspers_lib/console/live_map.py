@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from psycopg import Connection
 
+from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.live_drawing import Place
 from caspers_lib.console.live_orders import moments, recent_orders
 from caspers_lib.console.queries import table_sql
@@ -138,12 +139,13 @@ def drivers(
     Raises:
         psycopg.Error: a table is missing or Postgres can't answer.
     """
+    body = json_sql(connection, events, "body")
     query = _DRIVERS.format(
         recent=recent_orders(lifecycle),
         events=table_sql(events),
-        lat=_degrees("loc_lat"),
-        lon=_degrees("loc_lon"),
-        route=_route_sql(),
+        lat=_degrees(f"{body} -> 'loc_lat'"),
+        lon=_degrees(f"{body} -> 'loc_lon'"),
+        route=_route_sql(body),
     )
     values = moments(at) | {
         "ts": event_text(at),
@@ -172,8 +174,9 @@ def street_routes(
     Raises:
         psycopg.Error: a table is missing or Postgres can't answer.
     """
+    points_sql = _route_sql(json_sql(connection, events, "body"))
     query = _ROUTES.format(
-        recent=recent_orders(lifecycle), events=table_sql(events), route=_route_sql()
+        recent=recent_orders(lifecycle), events=table_sql(events), route=points_sql
     )
     found: dict[int, list[tuple[Place, ...]]] = {}
     values = moments(at) | {"limit": ROUTES_PER_CITY}
@@ -188,21 +191,20 @@ def event_text(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
 
 
-def _degrees(key: str) -> str:
-    """The SQL expression of a coordinate in the body: degrees, or NULL.
+def _degrees(value: str) -> str:
+    """The SQL expression of a coordinate: degrees, or NULL.
 
     Nested CASE, because only CASE keeps a cast from being tried on a value that it does not fit.
     """
-    value = f"body -> '{key}'"
     return (
         f"CASE WHEN jsonb_typeof({value}) = 'number' THEN"
         f" CASE WHEN abs(({value})::numeric) <= 180 THEN ({value})::float8 END END"
     )
 
 
-def _route_sql() -> str:
+def _route_sql(body: str) -> str:
     """The SQL expression of a route in the body: its array, or NULL where it can be none."""
-    value = "body -> 'route_points'"
+    value = f"{body} -> 'route_points'"
     return (
         f"CASE WHEN jsonb_typeof({value}) = 'array' THEN"
         f" CASE WHEN jsonb_array_length({value}) <= {_ROUTE_POINTS} THEN {value} END END"

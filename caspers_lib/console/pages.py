@@ -20,13 +20,15 @@ def render(request: Request, template: str, *, code: int = 200, **values: object
     """A page or a part of one.
 
     Args:
-        request: what is answered; the navigation marks the workspace that its path lies in.
+        request: what is answered; the navigation marks the workspace that its path lies in, and
+            the header shows the person who asks, once that is known.
         template: the template's name.
         code: the HTTP status.
         values: what the template shows, as data: each text is escaped.
     """
     page = _templates().get_template(template)
-    html = page.render(workspaces=WORKSPACES, here=_workspace(request.url.path), **values)
+    here, person = _workspace(request.url.path), getattr(request.state, "person", None)
+    html = page.render(workspaces=WORKSPACES, here=here, person=person, **values)
     return HTMLResponse(html, status_code=code, headers={"Cache-Control": "no-store"})
 
 

@@ -15,7 +15,7 @@ from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase import SyncSpec
 from caspers_lib.lakebase.connection import MissingDatabaseError
 
-__all__ = ["Panel", "Snapshot", "missing_tables", "snapshot"]
+__all__ = ["Panel", "Snapshot", "explained", "missing_tables", "snapshot"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +62,30 @@ class Snapshot:
             needs: the synced tables that it reads.
             read: reads it.
         """
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return Panel(waiting=self._waiting, problem=self._problem)
-        try:
-            return _read(self._connection, needs, read)
-        except psycopg.OperationalError as error:
-            return Panel(problem=_silent(self._name, error))
-        except psycopg.Error as error:
-            tables = " or ".join(f"{spec.schema}.{spec.table}" for spec in needs)
-            logger.info("table %s: %s", tables, error)
-            return Panel(problem=f"Table {tables} can't be read. Trying again.")
+        return explained(self._name, needs, lambda: _read(connection, needs, read))
+
+
+def explained(
+    name: str, needs: Sequence[SyncSpec], read: Callable[[], Panel[ValueT]]
+) -> Panel[ValueT]:
+    """What is read, or the sentence that says why it can't be.
+
+    Args:
+        name: the database's name.
+        needs: the synced tables that are read.
+        read: reads them.
+    """
+    try:
+        return read()
+    except (PostgresError, psycopg.OperationalError) as error:
+        return Panel(problem=_silent(name, error))
+    except psycopg.Error as error:
+        tables = " or ".join(f"{spec.schema}.{spec.table}" for spec in needs)
+        logger.info("table %s: %s", tables, error)
+        return Panel(problem=f"Table {tables} can't be read. Trying again.")
 
 
 @contextmanager

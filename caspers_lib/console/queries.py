@@ -76,15 +76,19 @@ class ComplaintRow:
     source: str | None
 
 
-def amount_sql(key: str) -> str:
+def amount_sql(key: str, *, answer: str = "agent_response") -> str:
     """The SQL expression of an amount in the answer: USD to the cent, or NULL.
 
     Nested CASE, because only CASE keeps a cast from being tried on a value that it does not fit.
+
+    Args:
+        key: the amount's.
+        answer: the SQL expression of the answer, jsonb.
     """
-    value = f"agent_response -> '{key}'"
+    value = f"{answer} -> '{key}'"
     return (
         f"CASE WHEN jsonb_typeof({value}) = 'number' THEN"
-        f" CASE WHEN abs(({value})::numeric) < {AMOUNT_LIMIT_USD}"
+        f" CASE WHEN abs(round(({value})::numeric, 2)) < {AMOUNT_LIMIT_USD}"
         f" THEN round(({value})::numeric, 2) END END"
     )
 
@@ -94,6 +98,11 @@ def table_sql(spec: SyncSpec) -> str:
     return spec.target.replace("%", "%%")
 
 
-def text_sql(key: str) -> str:
-    """The SQL expression of a text in the answer, cut to what a page may carry."""
-    return f"left(agent_response ->> '{key}', {TEXT_LIMIT})"
+def text_sql(key: str, *, answer: str = "agent_response") -> str:
+    """The SQL expression of a text in the answer, cut to what a page may carry.
+
+    Args:
+        key: the text's.
+        answer: the SQL expression of the answer, jsonb.
+    """
+    return f"left({answer} ->> '{key}', {TEXT_LIMIT})"

@@ -21,7 +21,14 @@ from caspers_lib.console.source import LiveStatus, StageStatus, TableStatus
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.domain.tables import aggregate_table, bronze_table, lifecycle_table
 from caspers_lib.errors import SettingsError
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, order_tables, plan_sync
+from caspers_lib.lakebase import (
+    COMPLAINT_TEXTS,
+    COMPLAINTS,
+    REFUNDS,
+    SyncSpec,
+    order_tables,
+    plan_sync,
+)
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from tests.console.browsing import (  # noqa: F401 - fixtures
     browser,
@@ -283,6 +290,23 @@ def business(postgres: EmbeddedPostgres) -> Business:
         with business.connect(spec) as connection:
             connection.execute("DROP SCHEMA IF EXISTS console CASCADE")
     return business
+
+
+@pytest.fixture
+def story_tables(business: Business) -> Iterator[None]:
+    """The tables that an order's story and a complaint's text are read from, empty."""
+    made = {
+        ORDERS["lines"]: "order_id text, line int, item_name text, qty int, extended_price numeric",
+        COMPLAINT_TEXTS: "complaint_id text PRIMARY KEY, complaint_text text",
+    }
+    for spec, columns in made.items():
+        with business.connect(spec) as connection:
+            query = f"DROP TABLE IF EXISTS {spec.target}; CREATE TABLE {spec.target} ({columns})"
+            connection.execute(query.encode())
+    yield
+    for spec in made:
+        with business.connect(spec) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {spec.target}".encode())
 
 
 @contextmanager

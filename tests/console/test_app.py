@@ -99,6 +99,7 @@ def test_a3_text_from_models_and_users_is_text_in_the_lists(
 
 
 def test_a_table_of_another_shape_is_a_notice(business: Any, client: httpx.Client) -> None:
+    business.refund("o-1")
     with business.connect(REFUNDS) as connection:
         connection.execute("ALTER TABLE recommender.pg_recommendations DROP COLUMN order_ts")
     page = shown(client, "/refunds")

@@ -9,20 +9,24 @@ import pytest
 from pydantic import ValidationError
 
 from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
-from caspers_lib.console.decisions.trail import prepare_trail
+from caspers_lib.console.decisions.intake import CaseIntake
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
 from caspers_lib.errors import ConsoleError
 from tests.console.conftest import NOON
+
+INTAKE = CaseIntake(REFUND_CASES, lambda _: {})
+OF_COMPLAINTS = CaseIntake(COMPLAINT_CASES, lambda _: {})
 
 
 @pytest.fixture
 def connection(business: Any) -> Any:
     with business.connect(REFUND_CASES.spec) as connection:
-        prepare_trail(connection, REFUND_CASES)
+        INTAKE.take_in(connection)
         yield connection
 
 
 def listed(connection: Any, **wanted: Any) -> list[str]:
+    INTAKE.take_in(connection)
     return [case.case_id for case in case_page(connection, REFUND_CASES, CaseFilter(**wanted)).rows]
 
 
@@ -63,6 +67,7 @@ def test_open_is_what_waits_for_a_person_newest_first(business: Any, connection:
 def test_a_case_carries_its_answer_and_its_latest_decision(business: Any, connection: Any) -> None:
     business.refund("o-1", minute=3, took=71)
     decided(connection, "o-1", "rejected")
+    INTAKE.take_in(connection)
     assert one_case(connection, REFUND_CASES, "nobody") is None
     case = one_case(connection, REFUND_CASES, "o-1")
     assert isinstance(case, Case)
@@ -103,6 +108,7 @@ def test_pages_show_every_case_once_also_when_some_come_in_between(
         if len(seen) == 3:
             first = {"newest": 99, "oldest": -99, "amount": 0}[sort]
             business.refund("late", minute=first, refund_usd=99)
+            INTAKE.take_in(connection)
         after = page.next
     assert seen == whole
 
@@ -110,6 +116,7 @@ def test_pages_show_every_case_once_also_when_some_come_in_between(
 def test_a_place_of_another_list_or_of_nowhere_is_refused(business: Any, connection: Any) -> None:
     for number in range(3):
         business.refund(f"o-{number}")
+    INTAKE.take_in(connection)
     page = case_page(connection, REFUND_CASES, CaseFilter(limit=1))
     assert page.next
     for after in (page.next, page.next[:-4], "yesterday", "é", "bnVsbA==", "W10=", "AAAA"):
@@ -132,7 +139,7 @@ def test_complaints_are_listed_with_what_was_escalated(business: Any) -> None:
     business.complaint("c-1", minute=1)
     business.complaint("c-2", minute=2, decision="escalate", credit_amount=None, priority="urgent")
     with business.connect(COMPLAINT_CASES.spec) as connection:
-        prepare_trail(connection, COMPLAINT_CASES)
+        OF_COMPLAINTS.take_in(connection)
         page = case_page(connection, COMPLAINT_CASES, CaseFilter())
         assert [(c.case_id, c.label, c.priority) for c in page.rows] == [
             ("c-2", "escalate", "urgent"),
@@ -147,7 +154,7 @@ def test_the_most_urgent_complaints_come_first_page_by_page(business: Any) -> No
     seen: list[str] = []
     after: str | None = ""
     with business.connect(COMPLAINT_CASES.spec) as connection:
-        prepare_trail(connection, COMPLAINT_CASES)
+        OF_COMPLAINTS.take_in(connection)
         while after is not None:
             wanted = CaseFilter(sort="priority", limit=2, after=after)
             page = case_page(connection, COMPLAINT_CASES, wanted)

@@ -1,5 +1,6 @@
 """The charts of a desk on a real Postgres, and values that are remembered."""
 
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -7,6 +8,8 @@ import httpx
 import pytest
 
 from caspers_lib.console.decisions.charts import Bar, Charts, case_charts
+from caspers_lib.console.decisions.intake import CaseIntake
+from caspers_lib.console.decisions.orders import order_cities
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES, CaseKind
 from caspers_lib.console.remembered import Remembered
 from tests.console.conftest import ORDERS
@@ -16,8 +19,11 @@ DAY = 24 * 60
 
 
 def charts(business: Any, kind: CaseKind = REFUND_CASES) -> Charts:
-    with business.connect(kind.spec) as connection:
-        return case_charts(connection, kind, ORDERS)
+    parts = business.parts()
+    cities = order_cities(parts.refunds, ORDERS["lifecycle"], ORDERS["locations"])
+    with business.connect(kind.spec) as connection, closing(parts.refunds):
+        CaseIntake(kind, cities).take_in(connection)
+        return case_charts(connection, kind)
 
 
 def test_what_is_suggested_is_summed_by_day_by_hour_and_by_city(business: Any) -> None:
@@ -44,11 +50,14 @@ def test_what_is_suggested_is_summed_by_day_by_hour_and_by_city(business: Any) -
     )
 
 
-def test_complaints_have_no_cities_where_the_orders_are_elsewhere(business: Any) -> None:
+def test_complaints_get_their_cities_from_the_orders_database(business: Any) -> None:
+    business.city(1, "Chicago")
+    business.order("o-1")
     business.complaint("c-1")
+    business.complaint("c-2", order="of nobody")
     found = charts(business, COMPLAINT_CASES)
     assert [bar.label for bar in found.days] == ["2024-03-11"]
-    assert found.cities == ()
+    assert found.cities == (Bar("", 1, Decimal("5.25")), Bar("Chicago", 1, Decimal("5.25")))
 
 
 def test_the_page_shows_them(business: Any, client: httpx.Client) -> None:
@@ -59,7 +68,7 @@ def test_the_page_shows_them(business: Any, client: httpx.Client) -> None:
 
 def test_a_value_is_read_once_for_a_while_and_an_error_is_not_kept() -> None:
     now = [0.0]
-    known = Remembered[int](10, clock=lambda: now[0])
+    known = Remembered[int](lambda _: 10, clock=lambda: now[0])
 
     def fail() -> int:
         raise OSError("no")

@@ -14,7 +14,7 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
 from caspers_lib.console.decisions.steps import next_step
-from caspers_lib.console.decisions.trail import prepare_index, trail_sql
+from caspers_lib.console.decisions.trail import trail_sql
 from caspers_lib.console.decisions.values import (
     COMPLAINT_CASES,
     REFUND_CASES,
@@ -57,8 +57,14 @@ def _store(business: Any, kind: Any) -> Any:
     database = ConsoleDatabase(
         kind.spec.database, lambda: business.addresses[kind.spec.database], connections=16
     )
-    yield DecisionStore(kind, database, {"o-1": USD("40.00"), "o-2": USD("900.00")}.get, ACCESS)
+    yield DecisionStore(
+        kind, database, {"o-1": USD("40.00"), "o-2": USD("900.00")}.get, no_cities, ACCESS
+    )
     database.close()
+
+
+def no_cities(_: Any) -> dict[str, str]:
+    return {}
 
 
 def code(store: DecisionStore, request: DecisionRequest, person: Person = ANN) -> str:
@@ -250,7 +256,7 @@ def test_the_trail_is_append_only_and_holds_every_row_to_its_chain(
 
 def test_the_trail_can_be_made_again_and_by_many_at_once(business: Any) -> None:
     database = ConsoleDatabase("caspers", lambda: business.addresses["caspers"], connections=16)
-    store = DecisionStore(REFUND_CASES, database, {}.get, ACCESS)
+    store = DecisionStore(REFUND_CASES, database, {}.get, no_cities, ACCESS)
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda _: store.latest(1), range(16))) == [()] * 16
     with business.connect(REFUND_CASES.spec) as connection:
@@ -258,32 +264,14 @@ def test_the_trail_can_be_made_again_and_by_many_at_once(business: Any) -> None:
     database.close()
 
 
-def test_a_list_by_time_has_an_index_where_the_console_may_make_one(business: Any) -> None:
-    with business.connect(REFUND_CASES.spec) as connection:
-        assert prepare_index(connection, REFUND_CASES)
-        assert prepare_index(connection, REFUND_CASES)
-        plan = (
-            "EXPLAIN SELECT 1 FROM recommender.pg_recommendations ORDER BY ts DESC, order_id DESC"
-        )
-        connection.execute("SET enable_seqscan = off; SET enable_sort = off")
-        assert "Index Only Scan Backward" in str(connection.execute(plan.encode()).fetchall())
-        connection.execute("DROP TABLE recommender.pg_recommendations")
-        assert not prepare_index(connection, REFUND_CASES)
-        connection.rollback()
-    with business.connect(REFUND_CASES.spec) as connection:
-        connection.execute("DROP INDEX recommender.refunds_by_time_console")
-        connection.execute("CREATE ROLE reader; GRANT USAGE ON SCHEMA recommender TO reader")
-        connection.execute("SET ROLE reader")
-        assert not prepare_index(connection, REFUND_CASES)
-        connection.rollback()
-
-
 def test_hostile_text_is_on_record_as_it_is(
     refunds: DecisionStore, business: Any, hostile_texts: tuple[str, ...]
 ) -> None:
     for number, text in enumerate(each for each in hostile_texts if len(each) < 2000):
         business.refund(text)
-        store = DecisionStore(REFUND_CASES, refunds.database, lambda _: USD("40"), ACCESS)
+        store = DecisionStore(
+            REFUND_CASES, refunds.database, lambda _: USD("40"), no_cities, ACCESS
+        )
         made = store.decide(asks(text, reason=text, key=f"{number}"), Person(text, "manager"))
         assert (made.case_id, made.reason, made.person) == (text, text.strip(), text)
 
@@ -312,7 +300,7 @@ def test_a_server_that_stays_away_is_said_so_and_nothing_is_half_made(
     refunds: DecisionStore,
 ) -> None:
     away = ConsoleDatabase("caspers", lambda: "host=/nowhere dbname=caspers")
-    store = DecisionStore(REFUND_CASES, away, lambda _: USD("40"), ACCESS)
+    store = DecisionStore(REFUND_CASES, away, lambda _: USD("40"), no_cities, ACCESS)
     with pytest.raises(Refusal, match="the decision may be made or not") as refused:
         store.decide(asks(), ANN)
     assert refused.value.code == "lost_connection"

@@ -1,6 +1,5 @@
 """Refunds and complaints in a real browser: what a person does there; screenshots in artifacts."""
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -17,13 +16,8 @@ LINES = next(spec for spec in order_tables() if spec.name == "lines")
 
 
 @pytest.fixture(autouse=True)
-def day(business: Any) -> Iterator[None]:
+def day(business: Any, story_tables: None) -> None:  # noqa: ARG001 - they come first
     """Thirty late orders, each with a complaint, and nothing decided."""
-    with business.connect(LINES) as connection:
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {LINES.target} (order_id text, line int, item_name text,"
-            " qty int, extended_price numeric)".encode()
-        )
     business.city(1, "San Francisco")
     for number in range(30):
         order = f"order-{number:02d}"
@@ -36,20 +30,11 @@ def day(business: Any) -> Iterator[None]:
     )
     business.event("order-29", "driver_ping", {"loc_lat": 37.775, "loc_lon": -122.41}, minute=1)
     with business.connect(COMPLAINT_TEXTS) as connection:
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {COMPLAINT_TEXTS.target} (complaint_id text PRIMARY KEY,"
-            " complaint_text text)".encode()
-        )
         query = f"INSERT INTO {COMPLAINT_TEXTS.target} VALUES ('complaint-29', '<i>Cold!</i>')"
         connection.execute(query.encode())
     with business.connect(LINES) as connection:
         query = f"INSERT INTO {LINES.target} VALUES ('order-29', 1, 'Charred leek bowl', 2, 40)"
         connection.execute(query.encode())
-    yield
-    with business.connect(LINES) as connection:
-        connection.execute(f"DROP TABLE {LINES.target}".encode())
-    with business.connect(COMPLAINT_TEXTS) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {COMPLAINT_TEXTS.target}".encode())
 
 
 def test_a_person_decides_with_the_keys(console: ConsoleServer, page: Page) -> None:

@@ -17,14 +17,24 @@ from caspers_lib.console.decisions.cases import (
     Case,
     CaseFilter,
     CasePage,
+    case_cities,
     case_page,
     one_case,
     stream_cases,
 )
+from caspers_lib.console.decisions.charts import Charts
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.desk import CaseStory, Desk
 from caspers_lib.console.decisions.export import csv_lines, label_lines, last_decisions
+from caspers_lib.console.decisions.figures import CaseFigures
 from caspers_lib.console.decisions.trail import LONGEST_REASON, LONGEST_REPLY
-from caspers_lib.console.decisions.values import LARGEST_USD, Action, DecisionRequest, Refusal
+from caspers_lib.console.decisions.values import (
+    LARGEST_USD,
+    Action,
+    CaseKind,
+    DecisionRequest,
+    Refusal,
+)
 from caspers_lib.console.web.errors import error_answer
 from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.identity import person_of
@@ -105,12 +115,12 @@ class CaseHistory(BaseModel):
 
 
 def api_router(
-    stores: Sequence[DecisionStore], access: ConsoleAccess, changes: Mapping[str, Changes]
+    desks: Sequence[Desk], access: ConsoleAccess, changes: Mapping[str, Changes]
 ) -> APIRouter:
     """The routes under `/api`.
 
     Args:
-        stores: the decisions about each kind.
+        desks: the workspace of each kind.
         access: who is what.
         changes: tells listeners of changes, by the kind's name.
     """
@@ -121,10 +131,11 @@ def api_router(
         """Who asks, and what they may do."""
         return person_of(request, access)
 
-    for store in stores:
-        _add_changes(router, store.kind.name, changes[store.kind.name], access)
-        _add_reads(router, store, access)
-        _add_writes(router, store, access)
+    for desk in desks:
+        _add_changes(router, desk.kind.name, changes[desk.kind.name], access)
+        _add_reads(router, desk.store, access)
+        _add_views(router, desk, access)
+        _add_writes(router, desk.store, access)
     return router
 
 
@@ -145,9 +156,7 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
         with store.reading() as connection:
             case = one_case(connection, kind, case_id.replace("\0", ""))
         if case is None:
-            raise Refusal(
-                "not_found", f"There is no such {kind.noun}.", hint="Load the list again."
-            )
+            raise _no_such(kind)
         return CaseHistory(case=case, decisions=store.trail(case.case_id))
 
     @router.get(f"{home}/decisions", name=f"audit trail of {kind.name}")
@@ -179,6 +188,47 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
                 yield from label_lines(kind, last_decisions(connection, kind))
 
         return _file(lines, f"{kind.noun}_labels.jsonl", "application/x-ndjson")
+
+
+def _add_views(router: APIRouter, desk: Desk, access: ConsoleAccess) -> None:
+    kind, home = desk.kind, f"/{desk.kind.name}"
+
+    @router.get(f"{home}/figures", name=f"figures of {kind.name}")
+    def figures(request: Request) -> CaseFigures:
+        """The sums that the cards show."""
+        person_of(request, access)
+        with desk.store.reading() as connection:
+            return desk.figures(connection)
+
+    @router.get(f"{home}/charts", name=f"charts of {kind.name}")
+    def charts(request: Request) -> Charts:
+        """What was suggested in the last two weeks of the data, by day, hour and city."""
+        person_of(request, access)
+        with desk.store.reading() as connection:
+            return desk.charts(connection)
+
+    @router.get(f"{home}/cities", name=f"cities of {kind.name}")
+    def cities(request: Request) -> tuple[str, ...]:
+        """The cities that a filter can name."""
+        person_of(request, access)
+        with desk.store.reading() as connection:
+            return case_cities(connection, kind)
+
+    @router.get(f"{home}/story", name=f"story of one of the {kind.name}")
+    def story(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseStory:
+        """The order's events, lines and route, and what the customer wrote."""
+        person_of(request, access)
+        with desk.store.reading() as connection:
+            case = one_case(connection, kind, case_id.replace("\0", ""))
+            text = desk.text(connection, case.case_id) if case else ""
+        if case is None:
+            raise _no_such(kind)
+        with desk.orders.reading() as connection:
+            return CaseStory(desk.order(connection, case.order_id or ""), text)
+
+
+def _no_such(kind: CaseKind) -> Refusal:
+    return Refusal("not_found", f"There is no such {kind.noun}.", hint="Load the list again.")
 
 
 def _add_changes(router: APIRouter, name: str, changes: Changes, access: ConsoleAccess) -> None:

@@ -1,13 +1,13 @@
 """The list of cases: filtered, sorted and paged by Postgres, each with its latest decision.
 
 A page begins after the last row of the one before (keyset), so it is as fast as the first and
-misses nothing when rows come in between.
+misses nothing when rows come in between. What it is found by lies in the table of cases.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,7 +18,8 @@ from psycopg.rows import class_row
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from caspers_lib.console.decisions.values import LARGEST_USD, CaseKind, Status
-from caspers_lib.console.queries import amount_sql, table_sql, text_sql
+from caspers_lib.console.json_columns import json_sql
+from caspers_lib.console.queries import table_sql, text_sql
 from caspers_lib.errors import ConsoleError
 from caspers_lib.lakebase.identifiers import quote_identifier
 
@@ -28,6 +29,7 @@ __all__ = [
     "CaseFilter",
     "CasePage",
     "Sort",
+    "case_cities",
     "case_page",
     "one_case",
     "stream_cases",
@@ -42,12 +44,6 @@ _Usd = Annotated[Decimal, Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_in
 _Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
-_RANKS = {"standard": 1, "high": 2, "urgent": 3}
-_RANK = "CASE agent_response ->> 'priority' {} ELSE 0 END".format(
-    " ".join(f"WHEN '{name}' THEN {rank}" for name, rank in _RANKS.items())
-)
-
-
 class CaseFilter(BaseModel):
     """Which cases; an unknown filter is refused.
 
@@ -56,6 +52,7 @@ class CaseFilter(BaseModel):
             complaints also what was escalated.
         label: the agent's class (`none`, `partial`, `full`) or decision.
         source: who answered: `model`, `rules` or `error`.
+        city: where the order is from.
         min_usd: the least suggested amount.
         max_usd: the largest.
         since: the first day, UTC.
@@ -71,6 +68,7 @@ class CaseFilter(BaseModel):
     status: ListedStatus = "open"
     label: _Word = ""
     source: _Word = ""
+    city: _Word = ""
     min_usd: _Usd | None = None
     max_usd: _Usd | None = None
     since: date | None = None
@@ -94,6 +92,7 @@ class Case:
     Args:
         case_id: the case.
         order_id: its order.
+        city: where that is from; None while it is not known.
         at: of the delivery or of the complaint, event time.
         minutes: from order to delivery, of a refund.
         label: the class or the decision.
@@ -113,8 +112,9 @@ class Case:
     """
 
     case_id: str
-    order_id: str
-    at: datetime
+    order_id: str | None
+    city: str | None
+    at: datetime | None
     minutes: float | None
     label: str | None
     category: str | None
@@ -154,36 +154,28 @@ class _Place(BaseModel):
 
     of: str
     at: AwareDatetime
-    usd: Annotated[Decimal, Field(allow_inf_nan=False)] | None
-    priority: str | None
-    last: Annotated[str, Field(pattern=r"^[^\x00]*$")]
+    worth: Annotated[Decimal, Field(allow_inf_nan=False)]
+    rank: int
+    number: Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 _ROWS = """
-    SELECT a.{key} AS case_id, a.order_id, a.ts AS at, {minutes} AS minutes, {label} AS label,
-           {category} AS category, {priority} AS priority, {usd} AS suggested_usd,
-           {words} AS words, {draft} AS suggested_reply, {source} AS source,
-           coalesce(d.version, 0) AS version, coalesce(d.status, 'pending') AS status,
-           coalesce(d.amount_usd, 0) AS amount_usd, d.reply, d.person, d.decided_at, d.reason
-    FROM {table} AS a {decided}
-    WHERE {where} ORDER BY {order} LIMIT %(limit)s
+    SELECT c.case_id, c.order_id, c.city, c.at, c.minutes, c.label, c.category, c.priority,
+           c.usd AS suggested_usd, c.words, {draft} AS suggested_reply, c.source,
+           c.version, c.status, c.amount_usd, d.reply, d.person, d.decided_at, d.reason
+    FROM (SELECT * FROM {cases} WHERE {where} ORDER BY {order} LIMIT %(limit)s) AS c
+    LEFT JOIN {table} AS a ON a.{key} = c.case_id
+    LEFT JOIN {trail} AS d ON d.case_id = c.case_id AND d.version = c.version
+    ORDER BY {order_of_c}
 """
-_COUNT = """
-    SELECT count(*) FROM (
-        SELECT 1 FROM {table} AS a {decided} WHERE {where} LIMIT %(most)s
-    ) AS found
-"""
-# A case with decisions is found from the few decisions, not the other way round.
-_DECIDED = """
-    JOIN (
-        SELECT DISTINCT ON (case_id) * FROM {trail} ORDER BY case_id, version DESC
-    ) AS d ON d.case_id = a.{key} AND d.status = %(status)s
-"""
-_ANY = """
-    LEFT JOIN LATERAL (
-        SELECT * FROM {trail} AS t WHERE t.case_id = a.{key} ORDER BY t.version DESC LIMIT 1
-    ) AS d ON true
-"""
+_ENDS = "SELECT at, worth, rank, number FROM {cases} WHERE case_id = %s"
+_COUNT = "SELECT count(*) FROM (SELECT FROM {cases} WHERE {where} LIMIT %(most)s) AS found"
+_SORTS: Mapping[Sort, tuple[str, ...]] = {
+    "newest": ("at DESC", "number DESC"),
+    "oldest": ("at", "number"),
+    "amount": ("worth DESC", "number DESC"),
+    "priority": ("rank DESC", "at DESC", "number DESC"),
+}
 
 
 def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> CasePage:
@@ -199,20 +191,21 @@ def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Cas
         psycopg.Error: a table is missing, or the server can't answer.
     """
     conditions, values = _conditions(kind, wanted)
-    words = _fragments(kind, wanted) | {"where": " AND ".join(conditions)}
-    values |= {"status": wanted.status, "most": MOST_COUNTED + 1, "limit": wanted.limit + 1}
+    where = " AND ".join(conditions)
+    values |= {"most": MOST_COUNTED + 1, "limit": wanted.limit + 1}
     # A plan for any values, as a prepared statement gets it, is slow for a rare filter.
-    counted = connection.execute(_COUNT.format(**words).encode(), values, prepare=False)
-    (count,) = counted.fetchall()[0]
+    counting = _COUNT.format(cases=kind.cases, where=where).encode()
+    [(count,)] = connection.execute(counting, values, prepare=False).fetchall()
     if wanted.after:
         condition, place = _after(kind, wanted)
-        words["where"] += f" AND {condition}"
+        where += f" AND {condition}"
         values |= place
     with connection.cursor(row_factory=class_row(Case)) as cursor:
-        rows = cursor.execute(_ROWS.format(**words).encode(), values, prepare=False).fetchall()
+        query = _rows_sql(connection, kind, wanted.sort, where)
+        rows = cursor.execute(query, values, prepare=False).fetchall()
     shown = tuple(rows[: wanted.limit])
     more = len(rows) > wanted.limit
-    return CasePage(shown, _cursor(kind, wanted, shown[-1]) if more else None, count)
+    return CasePage(shown, _cursor(connection, kind, wanted, shown[-1]) if more else None, count)
 
 
 def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Iterator[Case]:
@@ -227,11 +220,10 @@ def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> 
         psycopg.Error: a table is missing, or the server can't answer.
     """
     conditions, values = _conditions(kind, wanted)
-    words = _fragments(kind, wanted) | {"where": " AND ".join(conditions)}
-    values |= {"status": wanted.status, "limit": None}
+    query = _rows_sql(connection, kind, wanted.sort, " AND ".join(conditions))
     with connection.cursor(name="cases", row_factory=class_row(Case)) as cursor:
         cursor.itersize = 1_000
-        yield from cursor.execute(_ROWS.format(**words).encode(), values)
+        yield from cursor.execute(query, values | {"limit": None})
 
 
 def one_case(connection: Connection, kind: CaseKind, case_id: str) -> Case | None:
@@ -245,69 +237,74 @@ def one_case(connection: Connection, kind: CaseKind, case_id: str) -> Case | Non
     Raises:
         psycopg.Error: a table is missing, or the server can't answer.
     """
-    words = _fragments(kind, CaseFilter(status="all"))
-    words["where"] = f"a.{quote_identifier(kind.key)} = %(case_id)s"
-    values = {"case_id": case_id, "limit": 1}
+    query = _rows_sql(connection, kind, "newest", "case_id = %(case_id)s AND is_there")
     with connection.cursor(row_factory=class_row(Case)) as cursor:
-        return cursor.execute(_ROWS.format(**words).encode(), values).fetchone()
+        return cursor.execute(query, {"case_id": case_id, "limit": 1}).fetchone()
 
 
-def _fragments(kind: CaseKind, wanted: CaseFilter) -> dict[str, str]:
-    """SQL made of this library's own words."""
-    refund, key = not kind.has_reply, quote_identifier(kind.key)
-    decided = _ANY if wanted.status in ("open", "all", "pending") else _DECIDED
-    return {
-        "key": key,
-        "table": table_sql(kind.spec),
-        "decided": decided.format(trail=kind.trail, key=key),
-        "minutes": "(extract(epoch FROM a.ts - a.order_ts) / 60)::float8" if refund else "NULL",
-        "label": _label(kind),
-        "usd": amount_sql(kind.amount),
-        "words": text_sql("reason" if refund else "rationale"),
-        "source": text_sql("source"),
-        "category": "NULL" if refund else text_sql("complaint_category"),
-        "priority": "NULL" if refund else text_sql("priority"),
-        "draft": "NULL" if refund else text_sql("customer_response"),
-        "order": {
-            "newest": f"a.ts DESC, a.{key} DESC",
-            "oldest": f"a.ts, a.{key}",
-            "amount": f"coalesce({amount_sql(kind.amount)}, 0) DESC, a.{key} DESC",
-            "priority": f"{_RANK} DESC, a.ts DESC, a.{key} DESC",
-        }[wanted.sort],
-    }
+def case_cities(connection: Connection, kind: CaseKind) -> tuple[str, ...]:
+    """The cities that cases are from, at most a hundred.
+
+    Args:
+        connection: to the kind's database.
+        kind: whose.
+
+    Raises:
+        psycopg.Error: the server can't answer.
+    """
+    return tuple(city for (city,) in connection.execute(_CITIES.format(cases=kind.cases).encode()))
 
 
-def _label(kind: CaseKind) -> str:
-    return text_sql("decision" if kind.has_reply else "refund_class")
+# Each next city is one look into the index.
+_CITIES = """
+    WITH RECURSIVE found (city) AS (
+        SELECT min(city) FROM {cases} WHERE is_listed AND city > ''
+        UNION ALL
+        SELECT (SELECT min(city) FROM {cases} WHERE is_listed AND city > found.city)
+        FROM found WHERE city IS NOT NULL
+    )
+    SELECT city FROM found WHERE city IS NOT NULL LIMIT 100
+"""
+
+
+def _rows_sql(connection: Connection, kind: CaseKind, sort: Sort, where: str) -> bytes:
+    draft = "NULL"
+    if kind.has_reply:
+        answer = json_sql(connection, kind.spec, "agent_response")
+        draft = text_sql("customer_response", answer=answer)
+    return _ROWS.format(
+        cases=kind.cases,
+        table=table_sql(kind.spec),
+        key=quote_identifier(kind.key),
+        trail=kind.trail,
+        draft=draft,
+        where=where,
+        order=", ".join(_SORTS[sort]),
+        order_of_c=", ".join(f"c.{column}" for column in _SORTS[sort]),
+    ).encode()
 
 
 def _conditions(kind: CaseKind, wanted: CaseFilter) -> tuple[list[str], dict[str, Any]]:
-    usd, key = amount_sql(kind.amount), quote_identifier(kind.key)
-    # Every answer has its event time; one without would have no place in the list.
-    conditions: dict[str, object] = {"a.ts IS NOT NULL": None}
-    if wanted.status == "pending":
-        conditions["coalesce(d.status, 'pending') = 'pending'"] = None
-    if wanted.status == "open" and kind.has_reply:
-        conditions["coalesce(d.status, 'pending') IN ('pending', 'escalated')"] = None
-    elif wanted.status == "open":
-        conditions["coalesce(d.status, 'pending') = 'pending'"] = None
-        conditions[f"{_label(kind)} IS DISTINCT FROM 'none'"] = None
+    """SQL conditions on the table of cases, and the values that they name."""
+    conditions = ["is_open" if wanted.status == "open" else "is_listed"]
+    if wanted.status not in ("open", "all"):
+        conditions.append("status = %(status)s")
     optional = {
-        f"{_label(kind)} = %(label)s": wanted.label,
-        f"{text_sql('source')} = %(source)s": wanted.source,
-        f"{usd} >= %(min_usd)s": wanted.min_usd,
-        f"{usd} <= %(max_usd)s": wanted.max_usd,
-        "a.ts >= %(since)s::date::timestamp AT TIME ZONE 'UTC'": wanted.since,
-        "a.ts < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'": wanted.until,
+        "label = %(label)s": wanted.label,
+        "source = %(source)s": wanted.source,
+        "city = %(city)s": wanted.city,
+        "worth >= %(min_usd)s AND usd IS NOT NULL": wanted.min_usd,
+        "worth <= %(max_usd)s AND usd IS NOT NULL": wanted.max_usd,
+        "at >= %(since)s::date::timestamp AT TIME ZONE 'UTC'": wanted.since,
+        "at < (%(until)s::date + 1)::timestamp AT TIME ZONE 'UTC'": wanted.until,
     }
-    conditions |= {sql: value for sql, value in optional.items() if value not in (None, "")}
-    values = wanted.model_dump(include={"label", "source", "min_usd", "max_usd", "since", "until"})
+    conditions += [sql for sql, value in optional.items() if value not in (None, "")]
+    values = wanted.model_dump(exclude={"sort", "after", "limit"})
     if wanted.text:
-        words = text_sql("rationale" if kind.has_reply else "reason")
-        found = f"(a.{key} = %(text)s OR a.order_id = %(text)s OR {words} ILIKE %(part)s)"
-        conditions[found] = None
-        values |= {"text": wanted.text, "part": f"%{_literally(wanted.text)}%"}
-    return list(conditions), values
+        about = " OR order_id = %(text)s" if kind.has_reply else ""
+        conditions.append(f"(case_id = %(text)s{about} OR words ILIKE %(part)s)")
+        values |= {"part": f"%{_literally(wanted.text)}%"}
+    return conditions, values
 
 
 def _literally(text: str) -> str:
@@ -315,20 +312,15 @@ def _literally(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _cursor(kind: CaseKind, wanted: CaseFilter, last: Case) -> str:
-    place = _Place(
-        of=_list(kind, wanted),
-        at=last.at,
-        usd=last.suggested_usd,
-        priority=last.priority,
-        last=last.case_id,
-    )
+def _cursor(connection: Connection, kind: CaseKind, wanted: CaseFilter, last: Case) -> str:
+    query = _ENDS.format(cases=kind.cases).encode()
+    [(at, worth, rank, number)] = connection.execute(query, (last.case_id,)).fetchall()
+    place = _Place(of=_list(kind, wanted), at=at, worth=worth, rank=rank, number=number)
     return base64.urlsafe_b64encode(place.model_dump_json().encode()).decode()
 
 
 def _after(kind: CaseKind, wanted: CaseFilter) -> tuple[str, dict[str, object]]:
     """The condition that a page begins with, and its values."""
-    usd, key = amount_sql(kind.amount), quote_identifier(kind.key)
     try:
         place = _Place.model_validate_json(base64.urlsafe_b64decode(wanted.after.encode()))
     except ValueError:  # of Base64, of UTF-8, or of what it says
@@ -338,14 +330,11 @@ def _after(kind: CaseKind, wanted: CaseFilter) -> tuple[str, dict[str, object]]:
             "The place in the list is none of this list, or one of an older console.",
             hint="Begin at the first page.",
         )
-    values: dict[str, object] = {"at": place.at, "usd": place.usd or 0, "last": place.last}
-    if wanted.sort == "amount":
-        return f"(coalesce({usd}, 0), a.{key}) < (%(usd)s, %(last)s)", values
-    if wanted.sort == "priority":
-        values["rank"] = _RANKS.get(place.priority or "", 0)
-        return f"({_RANK}, a.ts, a.{key}) < (%(rank)s, %(at)s, %(last)s)", values
-    sign = "<" if wanted.sort == "newest" else ">"
-    return f"(a.ts, a.{key}) {sign} (%(at)s, %(last)s)", values
+    columns = [column.removesuffix(" DESC") for column in _SORTS[wanted.sort]]
+    values = {f"after_{column}": getattr(place, column) for column in columns}
+    marks = ", ".join(f"%({name})s" for name in values)
+    sign = ">" if wanted.sort == "oldest" else "<"
+    return f"({', '.join(columns)}) {sign} ({marks})", values
 
 
 def _list(kind: CaseKind, wanted: CaseFilter) -> str:

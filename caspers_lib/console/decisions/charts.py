@@ -1,15 +1,11 @@
 """What agents suggested in the last two weeks of the data: by day, by hour and by city."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from caspers_lib.console.decisions.values import CaseKind
-from caspers_lib.console.queries import amount_sql, table_sql
-from caspers_lib.lakebase import SyncSpec
 
 __all__ = ["DAYS", "Bar", "Charts", "case_charts"]
 
@@ -39,7 +35,7 @@ class Charts:
     Args:
         days: a bar a day, UTC, oldest first.
         hours: a bar an hour of the day, UTC.
-        cities: a bar a city, the largest first; empty where the orders are in another database.
+        cities: a bar a city, the largest first; without a name, what is not known.
     """
 
     days: tuple[Bar, ...]
@@ -47,44 +43,40 @@ class Charts:
     cities: tuple[Bar, ...]
 
 
-_RECENT = """
-    SELECT order_id, ts AT TIME ZONE 'UTC' AS ts, {usd} AS usd FROM {table}
-    WHERE ts > (SELECT max(ts) FROM {table}) - interval '{days} days'
-"""
 _BARS = """
-    SELECT {label} AS label, count(*) FILTER (WHERE usd > 0) AS cases,
-           coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS usd
-    FROM ({recent}) AS recent {joined}
-    GROUP BY 1 ORDER BY {order}
+    SELECT grouping(day, hour, city) AS absent, coalesce(day, hour, city),
+           count(*) FILTER (WHERE usd > 0), coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS usd
+    FROM (
+        SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
+               to_char(at AT TIME ZONE 'UTC', 'HH24:00') AS hour,
+               left(coalesce(city, ''), 100) AS city, usd
+        FROM {cases}
+        WHERE is_listed
+            AND at > (SELECT max(at) FROM {cases} WHERE is_listed) - interval '{days} days'
+    ) AS recent
+    GROUP BY GROUPING SETS ((day), (hour), (city))
 """
-_CITY = """
-    JOIN {lifecycle} AS lived USING (order_id) JOIN {locations} AS place USING (location_id)
-"""
+# What `grouping` says of a row that is about one of the three: a bit for each that it is not about.
+_DAY, _HOUR, _CITY = 0b011, 0b101, 0b110
 
 
-def case_charts(connection: Connection, kind: CaseKind, tables: Mapping[str, SyncSpec]) -> Charts:
+def case_charts(connection: Connection, kind: CaseKind) -> Charts:
     """The charts now.
 
     Args:
         connection: to the kind's database.
         kind: whose.
-        tables: the synced tables by name: lifecycle and locations.
 
     Raises:
         psycopg.Error: a table is missing, or the server can't answer.
     """
-    recent = _RECENT.format(usd=amount_sql(kind.amount), table=table_sql(kind.spec), days=DAYS)
-
-    def bars(label: str, order: str = "1", joined: str = "") -> tuple[Bar, ...]:
-        query = _BARS.format(label=label, recent=recent, joined=joined, order=order)
-        with connection.cursor(row_factory=class_row(Bar)) as cursor:
-            return tuple(cursor.execute(query.encode()).fetchall())
-
-    lifecycle, locations = tables["lifecycle"], tables["locations"]
-    city = _CITY.format(lifecycle=table_sql(lifecycle), locations=table_sql(locations))
-    here = kind.spec.database == lifecycle.database
+    query = _BARS.format(cases=kind.cases, days=DAYS)
+    found: dict[int, list[Bar]] = {_DAY: [], _HOUR: [], _CITY: []}
+    for absent, *bar in connection.execute(query.encode()).fetchall():
+        found[absent].append(Bar(*bar))
+    cities = [bar for bar in found[_CITY] if bar.usd or bar.label]
     return Charts(
-        days=bars("to_char(ts, 'YYYY-MM-DD')"),
-        hours=bars("to_char(ts, 'HH24:00')"),
-        cities=bars("left(coalesce(place.name, ''), 100)", "usd DESC, 1", city) if here else (),
+        days=tuple(sorted(found[_DAY], key=lambda bar: bar.label)),
+        hours=tuple(sorted(found[_HOUR], key=lambda bar: bar.label)),
+        cities=tuple(sorted(cities, key=lambda bar: (-bar.usd, bar.label))),
     )

@@ -7,6 +7,7 @@ sent: who lost the connection in the middle sends it again.
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -20,8 +21,9 @@ from psycopg.rows import class_row
 
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.case_table import prepare_cases
+from caspers_lib.console.decisions.intake import CaseIntake, OrderCities
 from caspers_lib.console.decisions.steps import next_step, refuse_viewers, refuse_wrong_requests
-from caspers_lib.console.decisions.trail import prepare_trail
 from caspers_lib.console.decisions.values import (
     CaseKind,
     DecisionRequest,
@@ -31,7 +33,9 @@ from caspers_lib.console.decisions.values import (
     Status,
     Step,
 )
+from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.queries import amount_sql, table_sql
+from caspers_lib.console.remembered import Remembered, rest_seconds
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase.identifiers import quote_identifier
 
@@ -106,7 +110,10 @@ _EDITION = """
     WHERE relid = ANY (SELECT to_regclass(name)::oid FROM unnest(%s::text[]) AS wanted (name))
 """
 _UNDER_KEY = "SELECT asked, case_id, version FROM {trail} WHERE key = %s"
-_ANSWER = "SELECT order_id, {amount} FROM {table} WHERE {key} = %s"
+_ANSWER = """
+    SELECT order_id, {amount}
+    FROM (SELECT order_id, {answer} AS agent_response FROM {table} WHERE {key} = %s) AS found
+"""
 
 
 class DecisionStore:
@@ -116,7 +123,9 @@ class DecisionStore:
         kind: what is decided about.
         database: where the answers are, and the trail.
         order_total: the total of an order, USD; None while it is not known.
+        cities: the cities of orders.
         access: who may give how much.
+        clock: seconds that pass.
     """
 
     def __init__(
@@ -124,10 +133,15 @@ class DecisionStore:
         kind: CaseKind,
         database: ConsoleDatabase,
         order_total: Callable[[str], Decimal | None],
+        cities: OrderCities,
         access: ConsoleAccess,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind, self.database, self.access = kind, database, access
         self._order_total = order_total
+        self._intake = CaseIntake(kind, cities)
+        self._taken_in = Remembered(rest_seconds, clock=clock)
 
     def decide(self, wanted: DecisionRequest, person: Person) -> Decided:
         """Make a decision, once.
@@ -173,16 +187,27 @@ class DecisionStore:
                 made.append(refusal)
         return tuple(made)
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection that reads one snapshot of the answers and of the trail, which is there.
+    def refresh(self) -> int:
+        """Bring the table of cases after the answers; that of many rests some seconds in between.
+
+        Returns:
+            How many answers there were.
 
         Raises:
             PostgresError: the database can't be reached.
-            psycopg.Error: the trail can't be made, or a statement fails.
+            psycopg.Error: the table can't be made or written.
         """
-        with self.database.pool().connection() as connection:
-            prepare_trail(connection, self.kind)
+        return self._taken_in.value(self._take_in)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that reads one snapshot of the cases and of the trail, which are there.
+
+        Raises:
+            PostgresError: the database can't be reached.
+            psycopg.Error: a table can't be made, or a statement fails.
+        """
+        self.refresh()
         with self.database.reading() as connection:
             yield connection
 
@@ -224,10 +249,14 @@ class DecisionStore:
             found = connection.execute(_EDITION.encode(), (names,)).fetchone()
         return int(found[0]) if found else 0
 
+    def _take_in(self) -> int:
+        with self.database.pool().connection() as connection:
+            return self._intake.take_in(connection)
+
     def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:
         answer = self._answer(wanted.case_id)
         with self.database.pool().connection() as connection:
-            prepare_trail(connection, self.kind)
+            prepare_cases(connection, self.kind)
             try:
                 return self._recorded(connection, answer, wanted, person)
             except psycopg.errors.UniqueViolation:
@@ -269,13 +298,14 @@ class DecisionStore:
     def _answer(self, case_id: str) -> _Answer:
         """The agent's answer, and the order's total."""
         kind = self.kind
-        query = _ANSWER.format(
-            amount=amount_sql(kind.amount),
-            table=table_sql(kind.spec),
-            key=quote_identifier(kind.key),
-        )
         try:
             with self.database.reading() as connection:
+                query = _ANSWER.format(
+                    amount=amount_sql(kind.amount),
+                    answer=json_sql(connection, kind.spec, "agent_response"),
+                    table=table_sql(kind.spec),
+                    key=quote_identifier(kind.key),
+                )
                 found = connection.execute(query.encode(), (case_id,)).fetchone()
         except psycopg.errors.UndefinedTable:
             found = None

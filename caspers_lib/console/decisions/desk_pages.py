@@ -17,107 +17,85 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from caspers_lib.console.access import ConsoleAccess
-from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
-from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
-from caspers_lib.console.decisions.charts import Charts, case_charts
-from caspers_lib.console.decisions.deciding import Decided, DecisionStore
-from caspers_lib.console.decisions.figures import CaseFiguresReader
-from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
-from caspers_lib.console.decisions.trail import prepare_index, prepare_trail
+from caspers_lib.console.decisions.cases import (
+    Case,
+    CaseFilter,
+    case_cities,
+    case_page,
+    one_case,
+)
+from caspers_lib.console.decisions.deciding import Decided
+from caspers_lib.console.decisions.desk import Desk
 from caspers_lib.console.decisions.values import Refusal
 from caspers_lib.console.pages import render
 from caspers_lib.console.panels import Panel, snapshot
-from caspers_lib.console.remembered import Remembered
 from caspers_lib.console.web.identity import person_of
-from caspers_lib.lakebase import SyncSpec
 
 __all__ = ["desk_router"]
 
-_CHART_SECONDS = 60.0
 _MOST_FIELDS = 2 * MOST_AT_ONCE + 20
 
 
 def desk_router(
-    store: DecisionStore,
-    access: ConsoleAccess,
-    orders: ConsoleDatabase,
-    tables: Mapping[str, SyncSpec],
-    *,
-    new_key: Callable[[], str] = lambda: uuid.uuid4().hex,
+    desk: Desk, access: ConsoleAccess, *, new_key: Callable[[], str] = lambda: uuid.uuid4().hex
 ) -> APIRouter:
     """The routes of one kind: `/refunds`, `/refunds/list`, `/refunds/case`, `/refunds/decide`.
 
     Args:
-        store: the decisions.
+        desk: what they show.
         access: who is what.
-        orders: the database of the order tables.
-        tables: the synced tables by name.
         new_key: makes a key for each decision that a page offers.
     """
-    router = APIRouter(prefix=f"/{store.kind.name}")
-    kind = store.kind
-    cards, charts = CaseFiguresReader(kind), Remembered[Charts](_CHART_SECONDS)
+    store, kind = desk.store, desk.kind
+    router = APIRouter(prefix=f"/{kind.name}")
 
     def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
         if kind.has_reply and "sort" not in wanted.model_fields_set:
             wanted = wanted.model_copy(update={"sort": "priority"})
+        stale = desk.refreshed()
         with snapshot(store.database) as found:
             page = found.panel((kind.spec,), lambda c: case_page(c, kind, wanted))
-            figures = found.panel((kind.spec,), cards.read)
+            figures = found.panel((kind.spec,), desk.figures) if page.value else Panel()
+            cities = found.panel((kind.spec,), lambda c: case_cities(c, kind))
         asked = wanted.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
         return render(
-            request, template, kind=kind, page=page, figures=figures, wanted=wanted,
-            person=person_of(request, access), query=urlencode(asked), offer=_offer(new_key),
+            request, template, kind=kind, page=page, stale=stale.problem, figures=figures,
+            wanted=wanted, cities=cities.value or (), query=urlencode(asked), offer=_offer(new_key),
             next=_next(asked, page.value.next if page.value else None),
         )  # fmt: skip
 
     @router.get("", response_class=HTMLResponse)
-    def desk(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
-        _prepare(store)
+    def whole(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
         return show(request, "desk.html", wanted)
 
     @router.get("/list", response_class=HTMLResponse)
     def part(request: Request, wanted: Annotated[CaseFilter, Query()]) -> HTMLResponse:
-        _prepare(store)
         return show(request, "desk_list.html", wanted)
 
     @router.get("/charts", response_class=HTMLResponse)
-    def chart_part(request: Request) -> HTMLResponse:
-        places = () if kind.has_reply else (tables["lifecycle"], tables["locations"])
+    def charts(request: Request) -> HTMLResponse:
+        desk.refreshed()
         with snapshot(store.database) as found:
-            panel = found.panel(
-                (kind.spec, *places),
-                lambda c: charts.value(lambda: case_charts(c, kind, tables)),
-            )
+            panel = found.panel((kind.spec,), desk.charts)
         return render(request, "desk_charts.html", charts=panel)
 
     @router.get("/case", response_class=HTMLResponse)
     def case(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> HTMLResponse:
-        return _case_page(request, case_id.replace("\0", ""))
-
-    def _case_page(request: Request, case_id: str) -> HTMLResponse:
+        case_id = case_id.replace("\0", "")
         with store.reading() as connection:
             found = one_case(connection, kind, case_id)
         if found is None:
             raise HTTPException(404, f"There is no such {kind.noun}.")
-        wanted = [tables[name] for name in ("events", "lines", "orders", "locations")]
-        with snapshot(orders) as moment:
-            story: Panel[OrderStory] = moment.panel(
-                wanted, lambda c: order_story(c, tables, found.order_id)
-            )
+        order_id = found.order_id or ""
+        with snapshot(desk.orders) as moment:
+            story = moment.panel(desk.order_tables, lambda c: desk.order(c, order_id))
+        with snapshot(store.database) as moment:
+            text = moment.panel((desk.texts,), lambda c: desk.text(c, case_id))
         return render(
-            request, "case.html", kind=kind, case=found, story=story, text=_text(case_id),
-            trail=store.trail(case_id), person=person_of(request, access), offer=_offer(new_key),
+            request, "case.html", kind=kind, case=found, story=story, text=text,
+            trail=store.trail(case_id), offer=_offer(new_key),
         )  # fmt: skip
-
-    def _text(case_id: str) -> Panel[str]:
-        """What the customer wrote."""
-        spec = tables["complaint_texts"]
-        if not kind.has_reply:
-            return Panel()
-        with snapshot(store.database) as found:
-            return found.panel((spec,), lambda c: complaint_text(c, spec, case_id))
 
     @router.post("/decide")
     async def decide(request: Request) -> Response:
@@ -138,16 +116,6 @@ def desk_router(
         return RedirectResponse(back, status_code=303)
 
     return router
-
-
-def _prepare(store: DecisionStore) -> None:
-    """The trail, made where it is not there; a database that is away is the page's to say."""
-    with snapshot(store.database) as found:
-        there = found.panel((), lambda c: c.execute("SELECT 1").fetchone())
-    if there.value:
-        with store.database.pool().connection() as connection:
-            prepare_trail(connection, store.kind)
-            prepare_index(connection, store.kind)
 
 
 def _offer(new_key: Callable[[], str]) -> Callable[..., str]:

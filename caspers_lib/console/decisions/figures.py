@@ -10,8 +10,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from caspers_lib.console.decisions.values import GIVEN, CaseKind
-from caspers_lib.console.queries import amount_sql, table_sql
-from caspers_lib.console.remembered import Remembered
+from caspers_lib.console.remembered import Remembered, rest_seconds
 from caspers_lib.domain.ghost_kitchen import LATE_MINUTES
 
 __all__ = ["CaseFigures", "CaseFiguresReader"]
@@ -52,72 +51,53 @@ _ANSWERS = """
                coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS suggested_usd,
                count(*) FILTER (WHERE label = 'escalate') AS escalated,
                count(*) FILTER (WHERE label IS NULL) AS unreadable
-        FROM (SELECT agent_response ->> '{label}' AS label, {usd} AS usd FROM {table}) AS answer
+        FROM {cases} WHERE is_there
     ), deliveries AS (
         SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY minutes) AS median_minutes,
                avg((minutes > %(late)s)::int)::float8 AS late_share
-        FROM ({minutes}) AS day
+        FROM {cases}
+        WHERE is_listed AND at > (SELECT max(at) FROM {cases} WHERE is_listed) - interval '24 hours'
     )
     SELECT * FROM answers, deliveries
 """
 _DECISIONS = """
-    SELECT count(*) FILTER (WHERE status <> 'pending') AS decided,
+    SELECT count(*) AS decided,
            coalesce(sum(amount_usd) FILTER (WHERE status = ANY (%(given)s)), 0) AS given_usd,
-           coalesce(sum(suggested_usd) FILTER (WHERE status <> 'pending'), 0) AS settled_usd
-    FROM (SELECT DISTINCT ON (case_id) * FROM {trail} ORDER BY case_id, version DESC) AS latest
-"""
-_MINUTES = """
-    SELECT (extract(epoch FROM ts - order_ts) / 60)::float8 AS minutes FROM {table}
-    WHERE ts > (SELECT max(ts) FROM {table}) - interval '24 hours'
+           coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS settled_usd
+    FROM {cases} WHERE status <> 'pending'
 """
 
 
 class CaseFiguresReader:
-    """Reads the figures of one kind; what is summed over all answers is as of some seconds ago.
+    """Reads the figures of one kind; the sums over many answers are as of some seconds ago.
 
     Args:
         kind: whose.
-        remember_seconds: how long the answers' sums are good for.
         clock: seconds that pass.
     """
 
-    def __init__(
-        self,
-        kind: CaseKind,
-        *,
-        remember_seconds: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, kind: CaseKind, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.kind = kind
-        self._answers = Remembered[dict[str, Any]](remember_seconds, clock=clock)
+        self._answers = Remembered[dict[str, Any]](
+            lambda answers: rest_seconds(answers["cases"]), clock=clock
+        )
 
     def read(self, connection: Connection) -> CaseFigures:
         """The figures now.
 
         Args:
-            connection: to the kind's database, with its trail.
+            connection: to the kind's database, with its table of cases.
 
         Raises:
-            psycopg.Error: a table is missing, or the server can't answer.
+            psycopg.Error: the table is missing, or the server can't answer.
         """
-        answers = self._answers.value(lambda: self._summed(connection))
-        query = _DECISIONS.format(trail=self.kind.trail)
-        decisions = _one(connection, query, {"given": list(GIVEN)})
+
+        def read(query: str, **values: object) -> dict[str, Any]:
+            with connection.cursor(row_factory=dict_row) as cursor:
+                said = query.format(cases=self.kind.cases).encode()
+                return cursor.execute(said, values).fetchall()[0]
+
+        answers = self._answers.value(lambda: read(_ANSWERS, late=LATE_MINUTES))
+        decisions = read(_DECISIONS, given=list(GIVEN))
         pending = max(answers["suggested_usd"] - decisions.pop("settled_usd"), Decimal(0))
         return CaseFigures(**answers, **decisions, pending_usd=pending)
-
-    def _summed(self, connection: Connection) -> dict[str, Any]:
-        kind, table = self.kind, table_sql(self.kind.spec)
-        nothing = "SELECT NULL::float8 AS minutes WHERE false"
-        query = _ANSWERS.format(
-            label="decision" if kind.has_reply else "refund_class",
-            usd=amount_sql(kind.amount),
-            table=table,
-            minutes=nothing if kind.has_reply else _MINUTES.format(table=table),
-        )
-        return _one(connection, query, {"late": LATE_MINUTES})
-
-
-def _one(connection: Connection, query: str, values: dict[str, object]) -> dict[str, Any]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query.encode(), values).fetchall()[0]

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from psycopg import Connection
 
+from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.live_drawing import Place, drawing_of
 from caspers_lib.console.queries import table_sql
 from caspers_lib.lakebase import SyncSpec
@@ -21,7 +22,7 @@ _MOST_LINES = 200
 _PING = "driver_ping"
 
 _EVENTS = """
-    SELECT left(ts, 40), left(event_type, 100), body FROM {events}
+    SELECT left(ts, 40), left(event_type, 100), {body} FROM {events}
     WHERE order_id = %s ORDER BY ts, event_id LIMIT %s
 """
 _LINES = """
@@ -113,6 +114,7 @@ def order_story(
         psycopg.Error: a table is missing, or the server can't answer.
     """
     names = {name: table_sql(spec) for name, spec in tables.items()}
+    names["body"] = json_sql(connection, tables["events"], "body")
 
     def rows(template: str, *values: object) -> list[tuple[object, ...]]:
         return connection.execute(template.format(**names).encode(), values).fetchall()

@@ -6,18 +6,11 @@ decisions can't follow the same one, nothing follows a refund but its reversal, 
 above the order's total. So a refund can't be given twice, whoever writes here.
 """
 
-import logging
-
 from psycopg import Connection
-from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedTable
 
 from caspers_lib.console.decisions.values import GIVEN, TRANSITIONS, CaseKind
-from caspers_lib.console.queries import table_sql
-from caspers_lib.lakebase.identifiers import qualified, quote_identifier
 
-__all__ = ["LONGEST_REASON", "LONGEST_REPLY", "prepare_index", "prepare_trail", "trail_sql"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["LONGEST_REASON", "LONGEST_REPLY", "prepare_trail", "trail_sql"]
 
 LONGEST_REASON = 2_000
 LONGEST_REPLY = 4_000
@@ -122,36 +115,3 @@ def prepare_trail(connection: Connection, kind: CaseKind) -> None:
             # Two consoles that start together would make the same things.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('caspers console'))")
             connection.execute(trail_sql(kind).encode())
-
-
-def prepare_index(connection: Connection, kind: CaseKind) -> bool:
-    """Make the index that a list by time needs on the answers, unless it is there.
-
-    It is the console's own; the sync leaves it alone, and a table that is made anew lacks it.
-
-    Args:
-        connection: to the kind's database.
-        kind: whose answers.
-
-    Returns:
-        Whether it is there now; not where the answers aren't, or belong to another role.
-
-    Raises:
-        psycopg.Error: the server can't be reached.
-    """
-    spec, name = kind.spec, f"{kind.name}_by_time_console"
-    with connection.transaction():
-        found = connection.execute("SELECT to_regclass(%s)", (qualified(spec.schema, name),))
-        if found.fetchone() != (None,):
-            return True
-    names = quote_identifier(name), table_sql(spec), quote_identifier(kind.key)
-    make = "CREATE INDEX IF NOT EXISTS {} ON {} (ts, {})".format(*names)
-    try:
-        with connection.transaction():
-            connection.execute(make.encode())
-    except (UndefinedTable, InvalidSchemaName):
-        return False
-    except InsufficientPrivilege:
-        logger.info("%s belongs to another role: lists of it are slow without an index", spec.table)
-        return False
-    return True

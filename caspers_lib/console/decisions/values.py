@@ -105,6 +105,11 @@ class CaseKind:
         """The table of decisions, `schema.table`."""
         return f"console.{self.noun}_decisions"
 
+    @property
+    def cases(self) -> str:
+        """The table of cases that lists read, `schema.table`."""
+        return f"console.{self.noun}_cases"
+
 
 REFUND_CASES = CaseKind(
     name="refunds",

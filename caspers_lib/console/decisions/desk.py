@@ -1,0 +1,117 @@
+"""What the workspace of one kind shows, for its pages and for the API."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg import Connection
+
+from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.charts import Charts, case_charts
+from caspers_lib.console.decisions.deciding import DecisionStore
+from caspers_lib.console.decisions.figures import CaseFigures, CaseFiguresReader
+from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
+from caspers_lib.console.decisions.values import CaseKind
+from caspers_lib.console.panels import Panel, explained
+from caspers_lib.console.remembered import Remembered
+from caspers_lib.lakebase import SyncSpec
+
+__all__ = ["CaseStory", "Desk"]
+
+_CHART_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseStory:
+    """What happened before a case.
+
+    Args:
+        order: its order.
+        text: what the customer wrote, of a complaint; empty of a refund.
+    """
+
+    order: OrderStory
+    text: str
+
+
+class Desk:
+    """One kind's workspace: its cases, their sums, and the orders behind them.
+
+    Args:
+        store: the cases and the decisions about them.
+        orders: the database of the order tables.
+        tables: the synced tables by name.
+    """
+
+    def __init__(
+        self, store: DecisionStore, orders: ConsoleDatabase, tables: Mapping[str, SyncSpec]
+    ) -> None:
+        self.store, self.orders, self._tables = store, orders, tables
+        self._figures = CaseFiguresReader(store.kind)
+        self._charts = Remembered[Charts](lambda charts: _CHART_SECONDS if charts.days else 0.0)
+
+    @property
+    def kind(self) -> CaseKind:
+        """What is decided about."""
+        return self.store.kind
+
+    @property
+    def order_tables(self) -> tuple[SyncSpec, ...]:
+        """The tables that an order's story is read from."""
+        return tuple(self._tables[name] for name in ("events", "lines", "orders", "locations"))
+
+    @property
+    def texts(self) -> SyncSpec:
+        """The table of what customers wrote."""
+        return self._tables["complaint_texts"]
+
+    def refreshed(self) -> Panel[int]:
+        """Take in what came; a panel that says why that is not possible, if so."""
+        return explained(
+            self.store.database.name, (self.kind.spec,), lambda: Panel(self.store.refresh())
+        )
+
+    def figures(self, connection: Connection) -> CaseFigures:
+        """The cards' figures; sums over many answers are as of some seconds ago.
+
+        Args:
+            connection: of the store.
+
+        Raises:
+            psycopg.Error: the server can't answer.
+        """
+        return self._figures.read(connection)
+
+    def charts(self, connection: Connection) -> Charts:
+        """The charts, as of at most a minute ago.
+
+        Args:
+            connection: of the store.
+
+        Raises:
+            psycopg.Error: the server can't answer.
+        """
+        return self._charts.value(lambda: case_charts(connection, self.kind))
+
+    def order(self, connection: Connection, order_id: str) -> OrderStory:
+        """What is known of an order.
+
+        Args:
+            connection: to the database of the orders.
+            order_id: which.
+
+        Raises:
+            psycopg.Error: a table is missing, or the server can't answer.
+        """
+        return order_story(connection, self._tables, order_id)
+
+    def text(self, connection: Connection, case_id: str) -> str:
+        """What the customer wrote; empty where it is not there, or of a refund.
+
+        Args:
+            connection: of the store.
+            case_id: the complaint.
+
+        Raises:
+            psycopg.Error: the table is missing, or the server can't answer.
+        """
+        return complaint_text(connection, self.texts, case_id) if self.kind.has_reply else ""
