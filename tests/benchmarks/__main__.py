@@ -11,6 +11,7 @@ from tests.benchmarks import (
     agent_work,
     business_work,
     console_work,
+    desk_work,
     generator_work,
     import_work,
     medallion_work,
@@ -31,6 +32,7 @@ _PARTS = {
     "sync": sync_work.rows,
     "business": business_work.rows,
     "console": console_work.rows,
+    "desk": desk_work.rows,
 }
 
 

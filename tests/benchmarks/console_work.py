@@ -14,6 +14,7 @@ from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.domain.tables import aggregate_table, bronze_table, lifecycle_table
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec, order_tables, plan_sync
 from caspers_lib.lakebase.server import EmbeddedPostgres
+from tests.benchmarks.http_client import ask
 
 ORDERS = 60_000
 READERS = 200
@@ -22,7 +23,7 @@ EVERY_SECONDS = 2.0
 RUN_SECONDS = 20.0
 _SPECS = {spec.name: spec for spec in order_tables()}
 _TEXTS = {"ts": "timestamp", "agent_response": "string"}
-_TABLES: tuple[tuple[SyncSpec, dict[str, str]], ...] = (
+TABLES: tuple[tuple[SyncSpec, dict[str, str]], ...] = (
     (REFUNDS, {"order_id": "string", "order_ts": "timestamp", **_TEXTS}),
     (COMPLAINTS, {"complaint_id": "string", "order_id": "string", **_TEXTS}),
     (
@@ -99,7 +100,7 @@ def rows(folder: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _fill(server: EmbeddedPostgres) -> None:
-    for spec, columns in _TABLES:
+    for spec, columns in TABLES:
         server.ensure_database(spec.database)
         plan = plan_sync(spec, columns)
         with psycopg.connect(server.dsn(spec.database)) as connection:
@@ -132,11 +133,7 @@ async def _reader(port: int, phase: float, taken: list[float]) -> None:
     await asyncio.sleep(phase * EVERY_SECONDS)
     end = time.perf_counter() + RUN_SECONDS
     while (started := time.perf_counter()) < end:
-        writer.write(b"GET /live HTTP/1.1\r\nHost: console\r\n\r\n")
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        assert head.startswith("http/1.1 200"), head
-        length = head.partition("content-length: ")[2].partition("\r\n")[0]
-        await reader.readexactly(int(length))
+        await ask(reader, writer, "/live")
         taken.append(time.perf_counter() - started)
         await asyncio.sleep(max(0.0, EVERY_SECONDS - taken[-1]))
     writer.close()

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
 from caspers_lib.console.decisions.cases import (
+    MOST_COUNTED,
     Case,
     CaseFilter,
     case_cities,
@@ -62,7 +63,7 @@ def desk_router(
         return render(
             request, template, kind=kind, page=page, stale=stale.problem, figures=figures,
             wanted=wanted, cities=cities.value or (), query=urlencode(asked), offer=_offer(new_key),
-            next=_next(asked, page.value.next if page.value else None),
+            most_counted=MOST_COUNTED, next=_next(asked, page.value.next if page.value else None),
         )  # fmt: skip
 
     @router.get("", response_class=HTMLResponse)
