@@ -77,6 +77,9 @@ _INDEXES = {
     "by_city": "(city, at, number) WHERE is_listed",
     "open_by_time": "(at, number) WHERE is_open",
     "open_by_amount": "(worth, number) WHERE is_open",
+    "open_by_label": "(label, at, number) WHERE is_open",
+    "open_by_source": "(source, at, number) WHERE is_open",
+    "open_by_city": "(city, at, number) WHERE is_open",
     "by_status": "(status, at, number) INCLUDE (usd, amount_usd) WHERE status <> 'pending'",
     "cityless": "(number) WHERE city IS NULL AND is_there",
 }

@@ -163,13 +163,18 @@ _ROWS = """
     SELECT c.case_id, c.order_id, c.city, c.at, c.minutes, c.label, c.category, c.priority,
            c.usd AS suggested_usd, c.words, {draft} AS suggested_reply, c.source,
            c.version, c.status, c.amount_usd, d.reply, d.person, d.decided_at, d.reason
-    FROM (SELECT * FROM {cases} WHERE {where} ORDER BY {order} LIMIT %(limit)s) AS c
+    FROM (SELECT * FROM {cases} WHERE {where}) AS c
     LEFT JOIN {table} AS a ON a.{key} = c.case_id
     LEFT JOIN {trail} AS d ON d.case_id = c.case_id AND d.version = c.version
-    ORDER BY {order_of_c}
+    ORDER BY {order}
 """
 _ENDS = "SELECT at, worth, rank, number FROM {cases} WHERE case_id = %s"
-_COUNT = "SELECT count(*) FROM (SELECT FROM {cases} WHERE {where} LIMIT %(most)s) AS found"
+# What is counted is in the list's order too: its first rows are the page.
+_FOUND = """
+    SELECT count(*), coalesce((array_agg(case_id))[:%(limit)s], '{{}}') FROM (
+        SELECT case_id FROM {cases} WHERE {where} ORDER BY {order} LIMIT %(most)s
+    ) AS found
+"""
 _SORTS: Mapping[Sort, tuple[str, ...]] = {
     "newest": ("at DESC", "number DESC"),
     "oldest": ("at", "number"),
@@ -192,19 +197,24 @@ def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Cas
     """
     conditions, values = _conditions(kind, wanted)
     where = " AND ".join(conditions)
-    values |= {"most": MOST_COUNTED + 1, "limit": wanted.limit + 1}
-    # A plan for any values, as a prepared statement gets it, is slow for a rare filter.
-    counting = _COUNT.format(cases=kind.cases, where=where).encode()
-    [(count,)] = connection.execute(counting, values, prepare=False).fetchall()
+    values["limit"] = wanted.limit + 1
+    order = ", ".join(_SORTS[wanted.sort])
+
+    def found(where: str, most: int) -> tuple[int, list[str]]:
+        query = _FOUND.format(cases=kind.cases, where=where, order=order).encode()
+        # A plan for any values, as a prepared statement gets it, is slow for a rare filter.
+        [(count, ids)] = connection.execute(query, values | {"most": most}, prepare=False)
+        return count, ids
+
+    count, ids = found(where, MOST_COUNTED + 1)
     if wanted.after:
         condition, place = _after(kind, wanted)
-        where += f" AND {condition}"
         values |= place
+        _, ids = found(f"{where} AND {condition}", wanted.limit + 1)
     with connection.cursor(row_factory=class_row(Case)) as cursor:
-        query = _rows_sql(connection, kind, wanted.sort, where)
-        rows = cursor.execute(query, values, prepare=False).fetchall()
-    shown = tuple(rows[: wanted.limit])
-    more = len(rows) > wanted.limit
+        query = _rows_sql(connection, kind, wanted.sort, "case_id = ANY (%(ids)s)")
+        shown = tuple(cursor.execute(query, {"ids": ids[: wanted.limit]}).fetchall())
+    more = len(ids) > wanted.limit
     return CasePage(shown, _cursor(connection, kind, wanted, shown[-1]) if more else None, count)
 
 
@@ -223,7 +233,7 @@ def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> 
     query = _rows_sql(connection, kind, wanted.sort, " AND ".join(conditions))
     with connection.cursor(name="cases", row_factory=class_row(Case)) as cursor:
         cursor.itersize = 1_000
-        yield from cursor.execute(query, values | {"limit": None})
+        yield from cursor.execute(query, values)
 
 
 def one_case(connection: Connection, kind: CaseKind, case_id: str) -> Case | None:
@@ -239,7 +249,7 @@ def one_case(connection: Connection, kind: CaseKind, case_id: str) -> Case | Non
     """
     query = _rows_sql(connection, kind, "newest", "case_id = %(case_id)s AND is_there")
     with connection.cursor(row_factory=class_row(Case)) as cursor:
-        return cursor.execute(query, {"case_id": case_id, "limit": 1}).fetchone()
+        return cursor.execute(query, {"case_id": case_id}).fetchone()
 
 
 def case_cities(connection: Connection, kind: CaseKind) -> tuple[str, ...]:
@@ -279,8 +289,7 @@ def _rows_sql(connection: Connection, kind: CaseKind, sort: Sort, where: str) ->
         trail=kind.trail,
         draft=draft,
         where=where,
-        order=", ".join(_SORTS[sort]),
-        order_of_c=", ".join(f"c.{column}" for column in _SORTS[sort]),
+        order=", ".join(f"c.{column}" for column in _SORTS[sort]),
     ).encode()
 
 
