@@ -26,6 +26,7 @@ from caspers_lib.console.decisions.desk_pages import desk_router
 from caspers_lib.console.decisions.orders import order_cities, order_totals
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES, CaseKind
 from caspers_lib.console.health import health_router
+from caspers_lib.console.live_api import live_api_router
 from caspers_lib.console.live_pages import live_router
 from caspers_lib.console.live_reading import LiveReader
 from caspers_lib.console.pages import PACKAGE, render
@@ -120,14 +121,17 @@ def create_app(parts: ConsoleParts) -> FastAPI:
 
     reader = LiveReader(parts.refunds, parts.complaints, parts.tables, clock=parts.clock)
     desks = _desks(parts)
+    status, controls = parts.status, parts.controls
     pages = (
-        live_router(reader, status=parts.status, controls=parts.controls, may_steer=may_steer),
+        live_router(reader, status=status, controls=controls, may_steer=may_steer),
         *(desk_router(desk, parts.access) for desk in desks),
     )
     for router in pages:
         app.include_router(router, dependencies=[Depends(identified)], include_in_schema=False)
     changes = {desk.kind.name: Changes(desk.store.edition, clock=parts.clock) for desk in desks}
     app.state.endings = tuple(each.close for each in changes.values())
+    live_api = live_api_router(reader, status=status, controls=controls, may_steer=may_steer)
+    app.include_router(live_api, dependencies=[Depends(identified)])
     app.include_router(api_router(desks, parts.access, changes))
     app.include_router(health_router((parts.refunds, parts.complaints), parts.tables))
 

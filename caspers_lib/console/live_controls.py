@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from caspers_lib.console.source import ReplayControls
 from caspers_lib.errors import ConsoleError
 
-__all__ = ["ReplayAction", "Steering", "steer", "wanted"]
+__all__ = ["ReplayAction", "Steering", "steer", "steering", "wanted"]
 
 ReplayAction: TypeAlias = Literal["pause", "resume", "speed", "seek"]
 
@@ -57,8 +57,23 @@ def wanted(action: ReplayAction, content_type: str, body: bytes) -> Steering:
     """
     if action not in _FIELDS:
         return Steering(action)
+    kind = content_type.partition(";")[0].strip().lower()
+    return steering(action, _field(_FIELDS[action][0], kind, body))
+
+
+def steering(action: ReplayAction, value: str) -> Steering:
+    """What is asked for.
+
+    Args:
+        action: what to do.
+        value: the speed or the target.
+
+    Raises:
+        ConsoleError: the value is missing, or longer than 100 characters.
+    """
+    if action not in _FIELDS:
+        return Steering(action)
     name, hint = _FIELDS[action]
-    value = _field(name, content_type.partition(";")[0].strip().lower(), body)
     if not value:
         raise ConsoleError(f"The {name} is missing.", hint=hint)
     if len(value) > _LONGEST_VALUE:

@@ -272,3 +272,47 @@ def test_the_api_describes_itself_and_nothing_of_the_pages(client: httpx.Client)
     assert all(path.startswith("/api/") or path in ("/healthz", "/readyz") for path in paths)
     assert "/api/refunds/decisions" in paths
     assert "/api/complaints.csv" in paths
+
+
+def test_what_live_shows_and_steers_the_api_does_too(business: Any, client: httpx.Client) -> None:
+    business.city(1, "Chicago")
+    business.order("o-1", until="driver_picked_up_ts")
+    business.tell(place="day 3", speed=60.0)
+    live = client.get("/api/live").json()
+    assert live["status"]["place"] == "day 3"
+    assert live["reading"]["orders"]["value"]["stages"][4]["orders"] == 1
+    assert live["reading"]["maps"]["value"][0]["city"]["name"] == "Chicago"
+    for action, body in (("pause", {}), ("speed", {"speed": 120}), ("seek", {"target": "+6h"})):
+        answer = client.post(f"/api/replay/{action}", json=body)
+        assert (answer.status_code, list(answer.json())) == (200, ["message"])
+    assert business.tape.done == ["pause", "speed 120", "seek +6h"]
+    business.tape.refusal = "The replay ended."
+    for action, body, code in (
+        ("resume", {}, 400), ("speed", {}, 400), ("speed", {"speed": 1e309}, 422),
+        ("speed", {"speed": -1}, 422), ("seek", {"target": "x" * 101}, 422), ("stop", {}, 422),
+    ):  # fmt: skip
+        answer = client.post(
+            f"/api/replay/{action}",
+            content=json.dumps(body),
+            headers={"content-type": "application/json"},
+        )
+        assert answer.status_code == code, answer.text
+        assert set(answer.json()) == {"code", "message", "hint"}
+
+
+@pytest.mark.usefixtures("story_tables")
+def test_the_api_gives_what_the_cards_the_charts_and_a_case_show(
+    business: Any, client: httpx.Client
+) -> None:
+    business.city(1, "Chicago")
+    business.order("o-1")
+    business.refund("o-1")
+    business.complaint("c-1")
+    assert client.get("/api/refunds/figures").json()["pending_usd"] == "7.50"
+    assert client.get("/api/complaints/charts").json()["cities"] == [
+        {"label": "Chicago", "cases": 1, "usd": "5.25"}
+    ]
+    story = client.get("/api/complaints/story", params={"case_id": "c-1"}).json()
+    assert (story["order"]["city"], story["text"]) == (None, "")
+    missing = client.get("/api/refunds/story", params={"case_id": "nobody"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
