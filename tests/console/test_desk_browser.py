@@ -53,7 +53,7 @@ def test_a_person_decides_with_the_keys(console: ConsoleServer, page: Page) -> N
     expect(page.locator("#search")).to_be_focused()
     page.keyboard.type("order-26 a r j")
     page.keyboard.press("Enter")
-    expect(page.locator(".empty")).to_contain_text("no refund fits the filter")
+    expect(page.locator("#list .empty")).to_contain_text("no refund fits the filter")
     assert troubles_of(page) == []
 
 
@@ -177,3 +177,17 @@ def test_a3_hostile_text_is_shown_on_a_case_and_never_runs(
         for kind in (REFUND_CASES, COMPLAINT_CASES):
             with business.connect(kind.spec) as connection:
                 connection.execute("DROP SCHEMA console CASCADE")
+
+
+def test_on_a_phone_the_list_comes_first_and_the_filter_opens(
+    console: ConsoleServer, phone: Page
+) -> None:
+    phone.goto(f"{console.url}/refunds")
+    city = phone.get_by_label("City", exact=True)
+    expect(city).to_be_hidden()
+    phone.get_by_text("Filter", exact=True).click()
+    city.select_option("San Francisco")
+    phone.get_by_role("button", name="Show").click()
+    expect(city).to_have_value("San Francisco")
+    expect(phone.locator(".case").first).to_contain_text("San Francisco")
+    assert troubles_of(phone) == []

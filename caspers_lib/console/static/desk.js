@@ -2,6 +2,7 @@
 (() => {
   const rows = () => [...document.querySelectorAll(".case")];
   const current = () => document.activeElement?.closest?.(".case");
+  const filter = document.getElementById("filter");
   const typing = (node) => node.matches?.("input:not([type=checkbox]), textarea, select");
 
   const keys = {
@@ -11,7 +12,10 @@
     a: () => current()?.querySelector("button.approve")?.click(),
     r: () => current()?.querySelector("button.reject")?.click(),
     x: () => current()?.querySelector("input[type=checkbox]")?.click(),
-    "/": () => document.getElementById("search")?.focus(),
+    "/": () => {
+      if (filter) filter.open = true;
+      document.getElementById("search")?.focus();
+    },
   };
 
   function move(by) {
@@ -29,6 +33,9 @@
     event.preventDefault();
     action();
   });
+
+  // On a phone the list comes first, unless something is looked for.
+  if (filter && matchMedia("(max-width: 40rem)").matches && !location.search) filter.open = false;
 
   // The server says when something changed; a hidden page doesn't listen.
   const list = document.getElementById("list");
