@@ -25,7 +25,7 @@ from caspers_lib.runtime.workspace.state_stores import FileResourceStore
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from caspers_lib.testing.workspace.requests import Document
 from caspers_lib.workspace_calls import Patience
-from tests.runtime.workspace.conftest import refunds_dsn  # noqa: F401 - a fixture
+from tests.runtime.workspace.conftest import lakebase_dsns  # noqa: F401 - a fixture
 from tests.standins.bundle_deployment import all_target, deploy_bundle, destroy_bundle
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
@@ -173,7 +173,7 @@ class Place:
 def place(
     request: pytest.FixtureRequest,
     spark: Any,
-    refunds_dsn: str,  # noqa: F811 - the fixture
+    lakebase_dsns: dict[str, str],  # noqa: F811 - the fixture
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("notebooks")
@@ -189,7 +189,7 @@ def place(
         made = Place(loopback, WorkspaceClient(), spark, folder)
         made.before = loopback.snapshot()
         loopback.pipelines.run_update = made.update_pipeline
-        patch.setattr(Workspace, "here", _here(made, refunds_dsn, request.param))
+        patch.setattr(Workspace, "here", _here(made, lakebase_dsns, request.param))
         deploy_bundle(made.client, TARGET)
         yield made
     for schema in SCHEMAS:
@@ -202,7 +202,7 @@ def deployed(place: Place) -> Place:
     return place
 
 
-def _here(place: Place, dsn: str, account: str) -> Callable[[Settings, Any], Workspace]:
+def _here(place: Place, dsns: dict[str, str], account: str) -> Callable[[Settings, Any], Workspace]:
     """`Workspace.here` but for what only Databricks has: /Volumes, mlflow, Lakebase, and time."""
     original = Workspace.here
     patience = Patience(
@@ -221,7 +221,7 @@ def _here(place: Place, dsn: str, account: str) -> Callable[[Settings, Any], Wor
             patience=patience,
             now=lambda: place.now,
             mlflow=cast("Any", MlflowRegistry(place.loopback)),
-            reach=lambda _client, _branch, _database: dsn,
+            reach=lambda _client, _branch, database: dsns[database],
         )
 
     return here

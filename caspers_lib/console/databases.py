@@ -12,7 +12,7 @@ from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase.access import Database
 from caspers_lib.lakebase.pool import PostgresPool, connection_pool
 
-__all__ = ["ConsoleDatabase", "NotStartedError"]
+__all__ = ["AbsentDatabaseError", "ConsoleDatabase", "NotStartedError"]
 
 STATEMENT_SECONDS = 10
 # A page asks again by itself: it does not wait for a server that restarts.
@@ -22,7 +22,11 @@ QUIET_SECONDS = 1.0
 
 
 class NotStartedError(PostgresError):
-    """The database's server has not been started yet."""
+    """The database's server has not been started yet; the message is for people."""
+
+
+class AbsentDatabaseError(NotStartedError):
+    """There is no such database here, and none will come."""
 
 
 class ConsoleDatabase:
@@ -31,6 +35,8 @@ class ConsoleDatabase:
     Args:
         name: the database's name, for people.
         locate: how to reach it now; None until its server runs.
+        absent: what to say where there is none and none will come, as a sentence; empty where the
+            server only has to start.
         connections: connections at most.
         clock: seconds that pass.
     """
@@ -40,10 +46,11 @@ class ConsoleDatabase:
         name: str,
         locate: Callable[[], Database | None],
         *,
+        absent: str = "",
         connections: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = name
+        self.name, self._absent = name, absent
         self._locate, self._connections, self._clock = locate, connections, clock
         self._lock = Lock()
         self._address: Database | None = None
@@ -60,7 +67,7 @@ class ConsoleDatabase:
         with self._lock:
             address = self._locate()
             if address is None:
-                raise NotStartedError(f"PostgreSQL with database {self.name} has not been started.")
+                raise self._missing()
             if self._pool is None or address != self._address:
                 self._drop()
                 self._pool, self._address = self._opened(address), address
@@ -88,6 +95,11 @@ class ConsoleDatabase:
         """Close the connections; a later use opens new ones."""
         with self._lock:
             self._drop()
+
+    def _missing(self) -> NotStartedError:
+        if self._absent:
+            return AbsentDatabaseError(self._absent)
+        return NotStartedError(f"Waiting for PostgreSQL to start with database {self.name}.")
 
     def _opened(self, address: Database) -> PostgresPool:
         now = self._clock()

@@ -7,7 +7,7 @@ import psycopg
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from caspers_lib.console.databases import ConsoleDatabase, NotStartedError
+from caspers_lib.console.databases import AbsentDatabaseError, ConsoleDatabase, NotStartedError
 from caspers_lib.console.panels import missing_tables
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase import SyncSpec
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 def health_router(databases: Sequence[ConsoleDatabase], tables: Sequence[SyncSpec]) -> APIRouter:
     """The routes for whoever watches the process.
 
-    `/readyz` answers 200 once both databases answer, else 503; it names the tables that are not
-    there yet, which does not keep the console from being ready.
+    `/readyz` answers 200 once all databases answer that this deployment has, else 503; it names
+    the tables that are not there yet, which does not keep the console from being ready.
 
     Args:
         databases: the databases that the console reads.
@@ -37,7 +37,7 @@ def health_router(databases: Sequence[ConsoleDatabase], tables: Sequence[SyncSpe
     @router.get("/readyz")
     def readyz() -> JSONResponse:
         found = {d.name: _look(d, [s for s in tables if s.database == d.name]) for d in databases}
-        ready = all(said == "ok" for said, _ in found.values())
+        ready = all(said in {"ok", "none"} for said, _ in found.values())
         document = {
             "status": "ready" if ready else "not ready",
             "databases": {name: said for name, (said, _) in found.items()},
@@ -53,6 +53,8 @@ def _look(database: ConsoleDatabase, tables: Sequence[SyncSpec]) -> tuple[str, l
     try:
         with database.reading() as connection:
             missing = missing_tables(connection, tables)
+    except AbsentDatabaseError:
+        return "none", []
     except NotStartedError:
         return "not started", []
     except MissingDatabaseError:

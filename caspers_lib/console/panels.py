@@ -121,9 +121,8 @@ def missing_tables(connection: Connection, specs: Sequence[SyncSpec]) -> tuple[S
 def _entered(database: ConsoleDatabase, stack: ExitStack) -> Snapshot:
     try:
         return Snapshot(database.name, stack.enter_context(database.reading()))
-    except NotStartedError:
-        sentence = f"Waiting for PostgreSQL to start with database {database.name}."
-        return Snapshot(database.name, None, waiting=sentence)
+    except NotStartedError as error:
+        return Snapshot(database.name, None, waiting=error.message)
     except MissingDatabaseError:
         return Snapshot(database.name, None, waiting=f"Waiting for database {database.name}.")
     except (PostgresError, psycopg.Error) as error:

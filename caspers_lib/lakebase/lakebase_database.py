@@ -7,13 +7,13 @@ from caspers_lib.errors import PostgresError, WorkspaceError
 from caspers_lib.lakebase.access import Postgres
 from caspers_lib.lakebase.connection import Database, connect, execute
 from caspers_lib.lakebase.identifiers import quote_identifier
-from caspers_lib.lakebase.lakebase_login import LakebaseLogin
+from caspers_lib.lakebase.lakebase_address import LakebaseAddress
 from caspers_lib.workspace_calls import asked
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
-__all__ = ["database_resource", "lakebase_database", "let_read"]
+__all__ = ["database_resource", "lakebase_database", "let_read", "writable_address"]
 
 
 def lakebase_database(client: "WorkspaceClient", branch: str, database: str) -> Postgres:
@@ -27,14 +27,27 @@ def lakebase_database(client: "WorkspaceClient", branch: str, database: str) -> 
     Raises:
         WorkspaceError: the branch or the person can't be read, or nothing can be written there.
     """
+    address = writable_address(client, branch)
+    user = asked("It can't be said who asks", lambda: client.current_user.me().user_name)
+    return address.postgres(database, user=user, profile=client.config.profile)
+
+
+def writable_address(client: "WorkspaceClient", branch: str) -> LakebaseAddress:
+    """Where a branch takes writes.
+
+    Args:
+        client: the workspace.
+        branch: `projects/x/branches/y`.
+
+    Raises:
+        WorkspaceError: the branch can't be read, or nothing can be written there.
+    """
     from databricks.sdk.service.postgres import EndpointType
-    from psycopg.conninfo import make_conninfo
 
     endpoints = asked(
         f"The endpoints of {branch} can't be listed",
         lambda: list(client.postgres.list_endpoints(branch)),
     )
-    user = asked("It can't be said who asks", lambda: client.current_user.me().user_name)
     for endpoint in endpoints:
         status = endpoint.status
         if (
@@ -43,24 +56,23 @@ def lakebase_database(client: "WorkspaceClient", branch: str, database: str) -> 
             and status.hosts
             and status.hosts.host
         ):
-            dsn = make_conninfo(
-                host=status.hosts.host, dbname=database, user=user, sslmode="require"
-            )
-            login = LakebaseLogin(endpoint.name or "", profile=client.config.profile)
-            return Postgres(dsn, password=login)
+            return LakebaseAddress(endpoint=endpoint.name or "", host=status.hosts.host)
     raise WorkspaceError(
         f"{branch} has no endpoint that takes writes.",
         hint="See the branch's computes in the workspace.",
     )
 
 
-def database_resource(client: "WorkspaceClient", branch: str, database: str) -> str:
+def database_resource(
+    client: "WorkspaceClient", branch: str, database: str, *, made_by: str
+) -> str:
     """The resource name of a branch's database, `projects/x/branches/y/databases/z`.
 
     Args:
         client: the workspace.
         branch: `projects/x/branches/y`.
         database: the PostgreSQL database.
+        made_by: the task that makes it.
 
     Raises:
         WorkspaceError: there is no such database, or the branch can't be read.
@@ -73,7 +85,7 @@ def database_resource(client: "WorkspaceClient", branch: str, database: str) -> 
         if each.name and each.status and each.status.postgres_database == database:
             return each.name
     raise WorkspaceError(
-        f"{branch} has no database {database}.", hint="The task Lakebase_Reverse_ETL makes it."
+        f"{branch} has no database {database}.", hint=f"The task {made_by} makes it."
     )
 
 

@@ -1,24 +1,16 @@
-"""The console as a Databricks App: the platform names the database, a token opens it."""
+"""The console as a Databricks App: its deployment names the databases, a token opens them."""
 
 import os
+from pathlib import Path
 
 import uvicorn
 
 from caspers_lib.console.access import access_from_environment
 from caspers_lib.console.app import ConsoleParts, create_app
-from caspers_lib.console.databases import ConsoleDatabase
-from caspers_lib.lakebase import COMPLAINTS, REFUNDS, Postgres
-from caspers_lib.lakebase.lakebase_login import LakebaseLogin
+from caspers_lib.console.app_databases import app_databases
 
-
-def database() -> Postgres | None:
-    """The app's database, also for complaints; libpq reads host, user and name from PG*."""
-    endpoint = os.environ.get("LAKEBASE_ENDPOINT")
-    return Postgres("", LakebaseLogin(endpoint)) if endpoint else None
-
-
-refunds = ConsoleDatabase(REFUNDS.database, database)
-complaints = ConsoleDatabase(COMPLAINTS.database, database)
+# From lakebase.json, which the task that deploys this app writes beside this file.
+refunds, complaints = app_databases(Path(__file__).parent)
 access = access_from_environment(os.environ)
 app = create_app(ConsoleParts(refunds=refunds, complaints=complaints, access=access))
 

@@ -106,10 +106,7 @@ def test_the_complaints_are_beside_the_refunds() -> None:
         beside("=")
 
 
-def test_the_app_of_the_examples_answers_before_it_has_a_database(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("LAKEBASE_ENDPOINT", raising=False)
+def test_the_app_of_the_examples_answers_before_it_has_a_database() -> None:
     spec = importlib.util.spec_from_file_location("console_app", APP)
     assert spec is not None
     assert spec.loader is not None

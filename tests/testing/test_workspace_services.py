@@ -179,6 +179,20 @@ def test_a_deployment_that_fails_says_why(
     assert client.apps.get("app").active_deployment is None
 
 
+def test_a_deployment_gets_on_while_one_looks_at_its_app(
+    client: WorkspaceClient, workspace: LoopbackWorkspace, refuses: Refuses
+) -> None:
+    client.apps.create(apps.App(name="app")).result()
+    workspace.common.looks = 2
+    client.apps.deploy("app", deployment())
+    assert client.apps.get("app").pending_deployment
+    assert "RESOURCE_CONFLICT" in refuses(lambda: client.apps.deploy("app", deployment()))
+    client.apps.get("app")
+    there = client.apps.get("app")
+    assert there.active_deployment
+    assert there.pending_deployment is None
+
+
 def test_an_app_is_somebody_until_it_goes(
     client: WorkspaceClient, workspace: LoopbackWorkspace
 ) -> None:

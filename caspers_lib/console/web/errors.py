@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from caspers_lib.console.databases import AbsentDatabaseError
 from caspers_lib.console.decisions.values import Refusal, RefusalCode
 from caspers_lib.console.pages import render
 from caspers_lib.errors import ConsoleError, PostgresError
@@ -53,13 +54,9 @@ def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
         )
     if isinstance(error, ConsoleError):
         return 400, _document("wrong_request", error.message, error.hint)
-    # The driver's words may name hosts and users: they belong in the log.
-    logger.warning("the database failed: %s", error)
-    if isinstance(error, psycopg.errors.UndefinedTable):
-        return 503, _document("not_there", "The first sync is not done yet.", "Try again soon.")
-    if isinstance(error, (PostgresError, psycopg.OperationalError)):
-        return 503, _document("no_database", "The database does not answer.", "Try again soon.")
-    return 500, _document("failed", "The database refused what the console asked.", "See its log.")
+    if isinstance(error, AbsentDatabaseError):
+        return 404, _document("no_database", error.message, "")
+    return _of_database(error)
 
 
 def install_errors(app: FastAPI) -> None:
@@ -80,6 +77,16 @@ def install_errors(app: FastAPI) -> None:
 
     for kind in (ConsoleError, PostgresError, psycopg.Error, RequestValidationError):
         app.add_exception_handler(kind, answer)
+
+
+def _of_database(error: Exception) -> tuple[int, dict[str, str]]:
+    # The driver's words may name hosts and users: they belong in the log.
+    logger.warning("the database failed: %s", error)
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return 503, _document("not_there", "The first sync is not done yet.", "Try again soon.")
+    if isinstance(error, (PostgresError, psycopg.OperationalError)):
+        return 503, _document("no_database", "The database does not answer.", "Try again soon.")
+    return 500, _document("failed", "The database refused what the console asked.", "See its log.")
 
 
 def _document(code: str, message: str, hint: str) -> dict[str, str]:

@@ -1,39 +1,49 @@
-"""The task that serves the console: its database, its code and its deployment.
+"""The app that serves the console: its databases, its code and its deployment.
 
 Contract: DESIGN section 9. It may be called again: what is right already is kept, and an app whose
 files didn't change is not deployed anew.
 """
 
 import base64
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from caspers_lib.errors import WorkspaceError
+from caspers_lib.lakebase.lakebase_address import ADDRESSES_FILE
 from caspers_lib.runtime.workspace.app_package import app_files
+from caspers_lib.runtime.workspace.app_resources import REFUNDS_DATABASE, resource_row
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.lakebase_places import refund_place
 from caspers_lib.runtime.workspace.ledger import Ensured
-from caspers_lib.runtime.workspace.resource_kinds import APP_DATABASE
-from caspers_lib.workspace_calls import asked, found
+from caspers_lib.workspace_calls import asked, found, is_conflict
 
 if TYPE_CHECKING:
-    from databricks.sdk.service.apps import (
-        App,
-        AppDeployment,
-        AppDeploymentStatus,
-        AppResource,
-        AppUpdateUpdateStatus,
-    )
+    from databricks.sdk.service.apps import App, AppDeployment
 
-__all__ = ["databricks_app_refund_manager"]
+__all__ = ["ServedApp", "databricks_app_refund_manager", "served_again"]
 
-_ENDED = frozenset({"SUCCEEDED", "FAILED"})
+
+@dataclass(frozen=True, slots=True)
+class ServedApp:
+    """The console's app, serving.
+
+    Args:
+        url: its address, or its name if it has none.
+        deployment: the id of the deployment that runs.
+        is_new: whether it was made now.
+        databases: what became of each database that it has.
+    """
+
+    url: str
+    deployment: str
+    is_new: bool
+    databases: tuple[Ensured, ...]
 
 
 def databricks_app_refund_manager(workspace: Workspace) -> TaskOutcome:
-    """The bundle's app with the refunds' database, started, and with its newest code.
+    """The bundle's app with the databases that there are, started, and with its newest code.
 
     Args:
         workspace: where.
@@ -41,19 +51,73 @@ def databricks_app_refund_manager(workspace: Workspace) -> TaskOutcome:
     Raises:
         SettingsError: no app or code is named.
         WorkspaceError: there is no such app or database, it doesn't start, or its code fails.
-        PostgresError: the app could not be let read the refunds.
+        PostgresError: the app could not be let read a database.
     """
     hint = "the bundle gives it: deploy examples/bundle"
     name, source = workspace.needed("app_name", hint), workspace.needed("app_source", hint)
-    attached = _attached_database(workspace, name)
-    app = _started(workspace, name)
-    _let_read(workspace, app)
-    changed = _upload(workspace, source)
-    deployment, became = _deployed(workspace, app, source, changed)
+    served = _serve(workspace, name, source)
+    became = "new" if served.is_new else "unchanged"
     return TaskOutcome(
         task="Databricks_App_Refund_Manager",
-        done=f"{app.url or name} runs deployment {deployment}, {became}",
-        resources=(attached,),
+        done=f"{served.url} runs deployment {served.deployment}, {became}",
+        resources=served.databases,
+    )
+
+
+def served_again(workspace: Workspace) -> ServedApp | None:
+    """The app with a database that has just been made, if this target serves one already.
+
+    Whoever serves it later finds the database on record, also one who is about it now: it looks
+    again after the app's own row says `ready`.
+
+    Args:
+        workspace: where; the new database is on record.
+
+    Raises:
+        WorkspaceError, PostgresError: as for the task that serves it.
+    """
+    name, source = workspace.settings.app_name, workspace.settings.app_source
+    if not (name and source):
+        return None
+    row = workspace.ledger.row_now("app_database", resource_row(name, REFUNDS_DATABASE))
+    is_served = row is not None and row.status == "ready"
+    if not is_served or found(workspace.client.apps.get, name) is None:
+        return None
+    return _serve(workspace, name, source)
+
+
+def _serve(workspace: Workspace, name: str, source: str) -> ServedApp:
+    # Needs a driver of PostgreSQL, which the other tasks do without.
+    from caspers_lib.runtime.workspace import app_databases as parts
+
+    became: dict[str, Ensured] = {}
+    made: set[str] = set()
+
+    def settled() -> ServedApp | None:
+        databases = parts.app_databases(workspace)
+        for ensured in [parts.attach(workspace, name, each) for each in databases]:
+            if ensured.name not in became or ensured.became != "unchanged":
+                became[ensured.name] = ensured
+        app = _started(workspace, name)
+        for each in databases:
+            parts.let_app_read(workspace, app, each)
+        files = {**app_files(), ADDRESSES_FILE: parts.told(workspace, databases)}
+        deployment, is_new = _deployed(workspace, name, source, _upload(workspace, source, files))
+        made.update([deployment] if is_new else [])
+        # Another task may have made a database since, or written an older list of resources.
+        if parts.app_databases(workspace) != databases:
+            return None
+        if not parts.has_all(_app(workspace, name), databases):
+            return None
+        return ServedApp(
+            url=app.url or name,
+            deployment=deployment,
+            is_new=deployment in made,
+            databases=tuple(became.values()),
+        )
+
+    return workspace.patience.starts().until(
+        f"The databases of the app {name} keep changing", settled
     )
 
 
@@ -64,83 +128,6 @@ def _app(workspace: Workspace, name: str) -> "App":
             f"There is no app {name}.", hint="Deploy examples/bundle, which declares it."
         )
     return app
-
-
-def _principal(app: "App") -> str:
-    """The role that the app has in a database: its own service principal's client id."""
-    if not app.service_principal_client_id:
-        raise WorkspaceError(
-            f"The app {app.name} has no service principal yet.", hint="Run this task again."
-        )
-    return app.service_principal_client_id
-
-
-def _let_read(workspace: Workspace, app: "App") -> None:
-    # Needs a driver of PostgreSQL, which the other tasks do without.
-    from caspers_lib.lakebase.lakebase_database import lakebase_database, let_read
-
-    place = refund_place(workspace.settings)
-    reach = workspace.reach or lakebase_database
-    database = reach(workspace.client, place.branch, place.database)
-    let_read(database, _principal(app), place.schemas)
-
-
-def _attached_database(workspace: Workspace, name: str) -> Ensured:
-    """The refunds' database as the app's, which makes it a role there; other resources stay."""
-    from databricks.sdk.service.apps import App
-
-    wanted = _database(workspace)
-    what, apps = f"The app {name} did not get its database", workspace.client.apps
-
-    def idle() -> bool | None:
-        last = found(apps.get_update, name)
-        return None if last and _state(last.status) == "IN_PROGRESS" else True
-
-    def updated() -> "AppUpdateUpdateStatus | None":
-        status = asked(what, lambda: apps.get_update(name)).status
-        return status if _state(status) in _ENDED else None
-
-    def attach() -> None:
-        # A change of somebody else, or one that outlived its caller: a second would be refused.
-        workspace.patience.starts().until(what, idle)
-        others = [
-            each for each in _app(workspace, name).resources or [] if each.name != wanted.name
-        ]
-        changed = App(name=name, resources=[*others, wanted])
-        asked(what, lambda: apps.create_update(name, "resources", app=changed))
-        status = workspace.patience.starts().until(what, updated)
-        if _state(status) == "FAILED":
-            raise WorkspaceError(
-                f"{what}: {status.message}",
-                hint="The app's page in the workspace may say more.",
-            )
-
-    print_ = json.dumps(wanted.as_dict(), sort_keys=True)
-    return workspace.ledger.ensure("app_database", name, attach, fingerprint=print_)
-
-
-def _state(status: "AppUpdateUpdateStatus | AppDeploymentStatus | None") -> str:
-    return status.state.value if status and status.state else ""
-
-
-def _database(workspace: Workspace) -> "AppResource":
-    from databricks.sdk.service.apps import (
-        AppResource,
-        AppResourcePostgres,
-        AppResourcePostgresPostgresPermission,
-    )
-
-    from caspers_lib.lakebase.lakebase_database import database_resource
-
-    place = refund_place(workspace.settings)
-    return AppResource(
-        name=APP_DATABASE,
-        postgres=AppResourcePostgres(
-            branch=place.branch,
-            database=database_resource(workspace.client, place.branch, place.database),
-            permission=AppResourcePostgresPostgresPermission.CAN_CONNECT_AND_CREATE,
-        ),
-    )
 
 
 def _started(workspace: Workspace, name: str) -> "App":
@@ -163,8 +150,8 @@ def _compute(app: "App") -> str:
     return status.state.value if status and status.state else ""
 
 
-def _upload(workspace: Workspace, source: str) -> int:
-    """Write what differs of the library's files; when the folder changed last, epoch ms."""
+def _upload(workspace: Workspace, source: str, contents: Mapping[str, bytes]) -> int:
+    """Write what differs of the files beside the code; when the folder changed last, epoch ms."""
     from databricks.sdk.service.workspace import ExportFormat, ImportFormat
 
     files, what = workspace.client.workspace, f"The app's code in {source}"
@@ -181,32 +168,39 @@ def _upload(workspace: Workspace, source: str) -> int:
             lambda: files.import_(path, content=text, format=ImportFormat.AUTO, overwrite=True),
         )
 
-    for name, content in app_files().items():
+    for name, content in contents.items():
         text = base64.b64encode(content).decode()
         write(f"{source}/{name}", text, is_there=name in there)
     listed = asked(f"{what} can't be read", lambda: list(files.list(source)))
     return max((each.modified_at or 0 for each in listed), default=0)
 
 
-def _deployed(workspace: Workspace, app: "App", source: str, changed: int) -> tuple[str, str]:
+def _deployed(workspace: Workspace, name: str, source: str, changed: int) -> tuple[str, bool]:
     """The id of the deployment that runs, and whether it is new."""
-    from databricks.sdk.service.apps import AppDeployment, AppDeploymentMode
+    apps, what = workspace.client.apps, f"The code {source} of the app {name} was not deployed"
 
-    active = app.active_deployment
-    if active and active.source_code_path == source and _epoch_ms(active) >= changed:
-        return active.deployment_id or "", "unchanged"
-    name, apps = app.name, workspace.client.apps
-    what = f"The code {source} of the app {name} was not deployed"
-    wanted = AppDeployment(source_code_path=source, mode=AppDeploymentMode.SNAPSHOT)
-    pending = app.pending_deployment
-    if pending and pending.source_code_path == source and _epoch_ms(pending) >= changed:
-        identity = pending.deployment_id or ""
-    else:
-        identity = asked(what, lambda: apps.deploy(name, wanted).deployment_id) or ""
+    def is_fresh(deployment: "AppDeployment | None") -> bool:
+        return (
+            deployment is not None
+            and deployment.source_code_path == source
+            and _epoch_ms(deployment) >= changed
+        )
+
+    app = _app(workspace, name)
+    if app.active_deployment and is_fresh(app.active_deployment):
+        return app.active_deployment.deployment_id or "", False
+
+    def begun() -> str | None:
+        pending = _app(workspace, name).pending_deployment
+        if pending and is_fresh(pending):
+            return pending.deployment_id
+        return None if pending else _begun(workspace, name, source, what)
+
+    identity = workspace.patience.starts().until(what, begun)
 
     def looked() -> str | None:
         status = asked(what, lambda: apps.get_deployment(name, identity)).status
-        state = _state(status)
+        state = status.state.value if status and status.state else ""
         if state in {"FAILED", "CANCELLED"}:
             raise WorkspaceError(
                 f"{what}: {status.message if status else state}",
@@ -214,7 +208,20 @@ def _deployed(workspace: Workspace, app: "App", source: str, changed: int) -> tu
             )
         return identity if state == "SUCCEEDED" else None
 
-    return workspace.patience.starts().until(what, looked), "new"
+    return workspace.patience.starts().until(what, looked), True
+
+
+def _begun(workspace: Workspace, name: str, source: str, what: str) -> str | None:
+    """The id of a new deployment; None if another one has begun since the app was read."""
+    from databricks.sdk.service.apps import AppDeployment, AppDeploymentMode
+
+    wanted = AppDeployment(source_code_path=source, mode=AppDeploymentMode.SNAPSHOT)
+    try:
+        return asked(what, lambda: workspace.client.apps.deploy(name, wanted).deployment_id)
+    except WorkspaceError as error:
+        if isinstance(error.__cause__, Exception) and is_conflict(error.__cause__):
+            return None
+        raise
 
 
 def _epoch_ms(deployment: "AppDeployment") -> int:

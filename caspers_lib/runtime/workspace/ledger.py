@@ -68,6 +68,17 @@ class Ledger:
         with self._lock:
             return self._read().get((kind, name))
 
+    def row_now(self, kind: str, name: str) -> Resource | None:
+        """The same, read anew: another task of this target may have written since.
+
+        Args:
+            kind: its kind.
+            name: its name in the workspace.
+        """
+        with self._lock:
+            self._rows = None
+            return self._read().get((kind, name))
+
     def ensure(
         self,
         kind: str,
@@ -93,7 +104,7 @@ class Ledger:
         there = described.is_there(self.client, name)
         if there and not _is_ours(row):
             # Another task of this target may have made it since the rows were read.
-            row = self._read_again(kind, name)
+            row = self.row_now(kind, name)
             if not _is_ours(row):
                 return self._found(described, name, row)
         if there and row and row.status == "ready" and row.fingerprint == fingerprint:
@@ -172,11 +183,6 @@ class Ledger:
         if row is None or row.status == "deleted":
             self.record(kind.name, name, "found")
         return Ensured(kind.name, name, "found")
-
-    def _read_again(self, kind: str, name: str) -> Resource | None:
-        with self._lock:
-            self._rows = None
-            return self._read().get((kind, name))
 
     def _until_seen(self, kind: ResourceKind, name: str) -> None:
         self.patience.starts().until(

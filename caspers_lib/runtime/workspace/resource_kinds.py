@@ -10,15 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from caspers_lib.lakebase.managed import delete_managed
+from caspers_lib.runtime.workspace.app_resources import detach_resource, look_resource
 from caspers_lib.workspace_calls import Patience, asked, found
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
-__all__ = ["APP_DATABASE", "KINDS", "ResourceKind"]
-
-APP_DATABASE = "postgres"
-"""The database's name among an app's resources; `app.yaml` takes its endpoint by it."""
+__all__ = ["KINDS", "ResourceKind"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,20 +104,6 @@ def _schema_holds(client: "WorkspaceClient", name: str) -> tuple[str, ...]:
     return tuple(filter(None, asked(f"The schema {name} can't be listed", listed)))
 
 
-def _look_app_database(client: "WorkspaceClient", name: str) -> object | None:
-    app = found(client.apps.get, name)
-    there = app.resources or [] if app else []
-    return next((resource for resource in there if resource.name == APP_DATABASE), None)
-
-
-def _detach_app_database(client: "WorkspaceClient", name: str, _patience: Patience) -> None:
-    from databricks.sdk.service.apps import App
-
-    app = client.apps.get(name)
-    kept = [resource for resource in app.resources or [] if resource.name != APP_DATABASE]
-    client.apps.create_update(name, "resources", app=App(name=name, resources=kept))
-
-
 def _look_synced(client: "WorkspaceClient", name: str) -> object | None:
     return found(client.postgres.get_synced_table, f"synced_tables/{name}")
 
@@ -148,9 +132,7 @@ _KINDS = (
         look=_look("serving_endpoints"),
         delete=_call("serving_endpoints"),
     ),
-    ResourceKind(
-        name="app_database", order=15, look=_look_app_database, delete=_detach_app_database
-    ),
+    ResourceKind(name="app_database", order=15, look=look_resource, delete=detach_resource),
     ResourceKind(
         name="synced_table", order=20, look=_look_synced, delete=partial(_managed, "synced_table")
     ),

@@ -3,6 +3,8 @@
 Contract: DESIGN section 9. Each may be called again: what is there already is kept.
 """
 
+from dataclasses import replace
+
 from caspers_lib.lakebase import SyncSpec
 from caspers_lib.lakebase.managed import (
     create_synced_table,
@@ -10,6 +12,7 @@ from caspers_lib.lakebase.managed import (
     ensure_project,
     synced_table_id,
 )
+from caspers_lib.runtime.workspace.app_task import served_again
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.lakebase_places import (
     LakebasePlace,
@@ -36,13 +39,24 @@ def lakebase_reverse_etl(workspace: Workspace) -> TaskOutcome:
 def complaint_lakebase(workspace: Workspace) -> TaskOutcome:
     """The Lakebase project of the complaint manager, with its synced tables.
 
+    An app that this target serves already gets the database; one that is served later finds it.
+
     Args:
         workspace: where.
 
     Raises:
-        WorkspaceError: something could not be made, or its name is taken.
+        WorkspaceError: something could not be made, or its name is taken; or the app fails.
+        PostgresError: the app could not be let read the complaints.
     """
-    return _lakebase(workspace, "Complaint_Lakebase", complaint_place(workspace.settings))
+    made = _lakebase(workspace, "Complaint_Lakebase", complaint_place(workspace.settings))
+    served = served_again(workspace)
+    if served is None:
+        return made
+    return replace(
+        made,
+        done=f"{made.done}; {served.url} has it",
+        resources=(*made.resources, *served.databases),
+    )
 
 
 def _lakebase(workspace: Workspace, task: str, place: LakebasePlace) -> TaskOutcome:

@@ -95,7 +95,7 @@ class Apps:
         return self._said(document, self._compute[name].state)
 
     def get(self, request: Request, name: str) -> Document:
-        """One app."""
+        """One app; whoever looks sees its deployments get on."""
         request.only()
         document = self.apps.look(name)
         if document is None:
@@ -227,7 +227,10 @@ class Apps:
     def _seen(self, name: str, document: Document) -> Document:
         if name not in self.apps:
             return self._said(document, "DELETING")
-        return self._said(document, self._compute[name].look())
+        said = self._said(document, self._compute[name].look())
+        for _, course, _ in self._deployments[name].values():
+            course.look()
+        return said
 
     def _said(self, document: Document, compute: str) -> Document:
         said = {**document, "compute_status": {"state": compute, "message": compute.lower()}}

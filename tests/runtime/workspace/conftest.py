@@ -45,17 +45,21 @@ class World:
         loopback: the services.
         client: talks to them.
         folder: has the account of resources.
-        dsn: of the refunds' database.
+        dsns: of the databases that Lakebase has, by their names.
+        moments: how many changes have been about to be made.
+        in_between: at which of them another process works, and what it does.
     """
 
     loopback: LoopbackWorkspace
     client: WorkspaceClient
     folder: Path
-    dsn: str
+    dsns: dict[str, str]
     settings: Settings = field(default_factory=Settings)
     paper: PaperLakehouse = field(init=False)
     crashes: bool = False
     crashed: list[str] = field(default_factory=list)
+    moments: int = 0
+    in_between: tuple[int, Callable[[], object]] | None = None
 
     def __post_init__(self) -> None:
         self.paper = PaperLakehouse(self.loopback, "caspersdev_all", self.step)
@@ -76,8 +80,13 @@ class World:
     def step(self, moment: str) -> None:
         """The moment before or after a call that changes something; the process may end there.
 
-        Between two such calls nothing is different, so that an end there is one of these.
+        Between two such calls nothing is different, so that an end there is one of these. Before
+        one of them another process may do its whole work.
         """
+        self.moments += moment.startswith("before")
+        if self.in_between is not None and self.in_between[0] == self.moments:
+            (_, work), self.in_between = self.in_between, None
+            work()
         if self.crashes and moment not in self.crashed:
             self.crashed.append(moment)
             raise Crash
@@ -109,8 +118,15 @@ class World:
             patience=Patience(timeout_seconds=600, sleep=_no_sleep, clock=_ticking()),
             now=lambda: float(next(moments)),
             mlflow=cast("Any", MlflowRegistry(self.loopback, self.step)),
-            reach=lambda _client, _branch, _database: self.dsn,
+            reach=self._reached,
         )
+
+    def _reached(self, _client: WorkspaceClient, branch: str, database: str) -> str:
+        """A database as its owner reaches it; the app is a role there once it has it."""
+        apps = self.loopback.snapshot()["apps"].values()
+        had = [resource for app in apps for resource in app.get("resources", [])]
+        assert branch in {each["postgres"]["branch"] for each in had if "postgres" in each}
+        return self.dsns[database]
 
     def run(self, task: str) -> TaskOutcome:
         """One task, in a process of its own."""
@@ -155,22 +171,30 @@ def _ticking() -> Callable[[], float]:
 
 
 @pytest.fixture(scope="session")
-def refunds_dsn() -> Iterator[str]:
-    """A database as Lakebase has it once the app has it: with its role, and synced tables."""
+def lakebase_dsns() -> Iterator[dict[str, str]]:
+    """Databases as Lakebase has them once the app has them: with its role, and synced tables."""
+    schemas = {"caspers": ("recommender", "lakeflow"), "caspers_complaints": ("complaints",)}
     folder = Path(tempfile.mkdtemp(prefix="workspace-"))
     folder.chmod(0o755)
     try:
         with EmbeddedPostgres(folder / "pg") as server:
-            server.ensure_database("caspers")
-            dsn = server.dsn("caspers")
-            with psycopg.connect(dsn) as connection:
+            for database, synced in schemas.items():
+                server.ensure_database(database)
+                with psycopg.connect(server.dsn(database)) as connection:
+                    for schema in (*synced, "secret"):
+                        connection.execute(f"CREATE SCHEMA {schema}".encode())
+                        connection.execute(f"CREATE TABLE {schema}.pg_t (n int)".encode())
+            with psycopg.connect(server.dsn("caspers")) as connection:
                 connection.execute(f'CREATE ROLE "{APP_ROLE}"')
-                for schema in ("recommender", "lakeflow", "secret"):
-                    connection.execute(f"CREATE SCHEMA {schema}".encode())
-                    connection.execute(f"CREATE TABLE {schema}.pg_t (n int)".encode())
-            yield dsn
+            yield {database: server.dsn(database) for database in schemas}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def refunds_dsn(lakebase_dsns: dict[str, str]) -> str:
+    """The refunds' database, as its owner reaches it."""
+    return lakebase_dsns["caspers"]
 
 
 @pytest.fixture
@@ -188,7 +212,7 @@ def make_world(
     sdk_clock: None,  # noqa: ARG001 - it only has to be there
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    refunds_dsn: str,
+    lakebase_dsns: dict[str, str],
 ) -> Iterator[Callable[..., World]]:
     """Makes workspaces with a target's bundle deployed."""
     for name in [n for n in os.environ if n.startswith("DATABRICKS_")]:
@@ -205,7 +229,7 @@ def make_world(
         folder = tmp_path / str(len(running))
         folder.mkdir()
         loopback.unity.add("catalogs", "caspersdev_all", catalog_type="MANAGED_CATALOG")
-        world = World(loopback, client, folder, refunds_dsn)
+        world = World(loopback, client, folder, lakebase_dsns)
         loopback.pipelines.run_update = lambda _pipeline: add_lakeflow_tables(loopback)
         if target is not None:
             world.deploy_bundle(target)

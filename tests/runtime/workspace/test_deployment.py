@@ -140,10 +140,10 @@ def test_an_app_is_deployed_anew_when_its_code_changed(make_world: MakeWorld) ->
     world = make_world(all_target())
     world.deploy()
     task = "Databricks_App_Refund_Manager"
-    assert world.run(task).done.endswith("deployment-1, unchanged")
+    assert world.run(task).done.endswith("deployment-2, unchanged")
     source = world.settings.app_source
     world.loopback.workspace_files.add(f"{source}/app.py", b"print('new')")
-    assert world.run(task).done.endswith("deployment-2, new")
-    world.loopback.workspace_files.add(f"{source}/requirements.txt", b"somebody-elses-library")
     assert world.run(task).done.endswith("deployment-3, new")
-    assert world.run(task).done.endswith("deployment-3, unchanged")
+    world.loopback.workspace_files.add(f"{source}/requirements.txt", b"somebody-elses-library")
+    assert world.run(task).done.endswith("deployment-4, new")
+    assert world.run(task).done.endswith("deployment-4, unchanged")

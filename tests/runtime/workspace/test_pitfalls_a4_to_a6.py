@@ -45,27 +45,31 @@ def test_a4_a_second_deployment_gives_the_app_its_changed_resources(make_world: 
     world.loopback.workspace_files.add(f"{world.settings.app_source}/app.py", b"print('new')")
     world.loopback.calls.clear()
 
-    assert world.run(APP_TASK).done.endswith("deployment-2, new")
+    assert world.run(APP_TASK).done.endswith("deployment-3, new")
     assert changes(world) == [
+        f"POST /api/2.0/apps/{APP}/update",
         f"POST /api/2.0/apps/{APP}/update",
         f"POST /api/2.0/apps/{APP}/deployments",
     ]
     again = world.client.apps.get(APP)
     assert [resource.as_dict() for resource in again.resources or []] == wanted
     assert again.active_deployment
-    assert again.active_deployment.deployment_id == "deployment-2"
+    assert again.active_deployment.deployment_id == "deployment-3"
 
 
 @pytest.fixture
-def roles(refunds_dsn: str) -> Iterator[list[str]]:
-    """Roles of three apps in the refunds' database, with no rights."""
+def roles(refunds_dsn: str, lakebase_dsns: dict[str, str]) -> Iterator[list[str]]:
+    """Roles of three apps, with no rights."""
     names = [f"app-client-{number}" for number in (2, 3, 4)]
     with psycopg.connect(refunds_dsn, autocommit=True) as connection:
         for name in names:
             connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
         yield names
+        for dsn in lakebase_dsns.values():
+            with psycopg.connect(dsn) as owned:
+                for name in names:
+                    owned.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
         for name in names:
-            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
