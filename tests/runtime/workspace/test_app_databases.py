@@ -275,11 +275,13 @@ def test_a_database_on_record_that_is_gone_names_the_task_that_makes_it(
 ) -> None:
     world = before_both(make_world)
     world.run(MAKES)
-    for name in [n for n in world.loopback.lakebase.resources if "complaint" in n][::-1]:
-        del world.loopback.lakebase.resources[name]
+    for name in [n for n in world.loopback.lakebase.resources if "complaintmanager" in n]:
+        if not name.startswith("projects/"):
+            del world.loopback.lakebase.resources[name]
     with pytest.raises(WorkspaceError) as caught:
         world.run(SERVES)
-    assert "caspersdev-allcomplaintmanager-293479b3" in caught.value.message
+    assert caught.value.message == f"{BRANCHES['complaints']} has no database caspers_complaints."
+    assert caught.value.hint == "The task Complaint_Lakebase makes it."
     world.run(MAKES)
     world.run(SERVES)
     check_serves_both(world)
