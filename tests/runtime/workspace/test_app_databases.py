@@ -122,7 +122,7 @@ def test_one_task_within_the_other_at_every_change_ends_the_same(
     assert changes > 5
     for change in range(1, changes + 1):
         world = before_both(make_world)
-        world.in_between = (world.moments + change, lambda world=world: world.run(inner))  # type: ignore[misc]
+        world.in_between = (world.moments + change, lambda world=world: world.run(inner))
         world.run(outer)
         assert world.in_between is None
         check_serves_both(world)
