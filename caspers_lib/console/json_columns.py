@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 READABLE_SQL = """
 CREATE SCHEMA IF NOT EXISTS console;
-CREATE OR REPLACE FUNCTION console.readable(value jsonb) RETURNS jsonb
-    IMMUTABLE PARALLEL SAFE LANGUAGE sql RETURN value;
 CREATE OR REPLACE FUNCTION console.readable(value text) RETURNS jsonb
     IMMUTABLE PARALLEL SAFE LANGUAGE plpgsql AS $$
 BEGIN
@@ -28,7 +26,7 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 END
 $$
 """
-"""The statements that make `console.readable`, which takes a column of either type."""
+"""The statements that make `console.readable`, which takes text."""
 
 _IS_THERE = "SELECT to_regprocedure('console.readable(text)') IS NOT NULL"
 _TYPE = """
@@ -71,4 +69,4 @@ def json_sql(connection: Connection, spec: SyncSpec, column: str) -> str:
     """
     found = connection.execute(_TYPE.encode(), (spec.target, column)).fetchone()
     name = quote_identifier(column)
-    return name if found in (None, ("jsonb",)) else f"console.readable({name})"
+    return name if found in (None, ("jsonb",)) else f"console.readable({name}::text)"
