@@ -324,16 +324,18 @@ def test_however_it_is_cut_the_table_equals_one_made_anew(
     assert followed[1] == anew[1]
 
 
-def test_each_way_to_narrow_and_sort_has_an_index(business: Any) -> None:
+@pytest.mark.parametrize("kind", [REFUND_CASES, COMPLAINT_CASES])
+def test_each_way_to_narrow_and_sort_has_an_index(business: Any, kind: CaseKind) -> None:
     """At a million cases no list may look through the table."""
-    with business.connect(REFUND_CASES.spec) as connection:
+    words = "rationale" if kind.has_reply else "reason"
+    with business.connect(kind.spec) as connection:
         many = (
-            f"INSERT INTO {ANSWERS} SELECT i::text, now(), now(), jsonb_build_object('reason', i)"
-            " FROM generate_series(1, 3000) AS i"
+            f"INSERT INTO {kind.spec.target} ({kind.key}, ts, agent_response) SELECT i::text,"
+            f" now(), jsonb_build_object('{words}', i) FROM generate_series(1, 3000) AS i"
         )
         connection.execute(many.encode())
-        CaseIntake(REFUND_CASES, Cities()).take_in(connection)
-        connection.execute(f"ANALYZE {REFUND_CASES.cases}".encode())
+        CaseIntake(kind, Cities()).take_in(connection)
+        connection.execute(f"ANALYZE {kind.cases}".encode())
         connection.execute("SET enable_seqscan = off; SET enable_sort = off")
         for where, order in (
             ("is_open", "at DESC, number DESC"),
@@ -347,14 +349,19 @@ def test_each_way_to_narrow_and_sort_has_an_index(business: Any) -> None:
             ("is_listed AND status = 'approved'", "at DESC, number DESC"),
             ("is_open", "worth DESC, number DESC"),
             ("is_listed", "worth DESC, number DESC"),
+            *(
+                (where, "rank DESC, at DESC, number DESC")
+                for where in ("is_open", "is_listed")
+                if kind.has_reply
+            ),
         ):
-            query = f"SELECT FROM {REFUND_CASES.cases} WHERE {where} ORDER BY {order} LIMIT 25"
+            query = f"SELECT FROM {kind.cases} WHERE {where} ORDER BY {order} LIMIT 25"
             plan = str(connection.execute(f"EXPLAIN {query}".encode()).fetchall())
             assert "Index" in plan, plan
             assert "Sort" not in plan, plan
-        found = f"SELECT FROM {REFUND_CASES.cases} WHERE is_listed AND words ILIKE '%1234%'"
+        found = f"SELECT FROM {kind.cases} WHERE is_listed AND words ILIKE '%1234%'"
         plan = str(connection.execute(f"EXPLAIN {found}".encode()).fetchall())
-        assert "refunds_by_words" in plan
+        assert f"{kind.name}_by_words" in plan
 
 
 def test_a_page_of_a_filter_is_what_the_filter_says(business: Any) -> None:
