@@ -90,7 +90,9 @@ def test_filters_narrow_the_list_and_the_count(business: Any, connection: Any) -
     assert listed(connection, text="%") == ["a"]
     assert listed(connection, sort="amount") == ["b", "xyz", "a"]
     page = case_page(connection, REFUND_CASES, CaseFilter(source="rules", limit=1))
-    assert (len(page.rows), page.count) == (1, 2)
+    assert (len(page.rows), page.count, page.is_exact) == (1, 2, True)
+    page = case_page(connection, REFUND_CASES, CaseFilter(limit=1), most=2)
+    assert (len(page.rows), page.count, page.is_exact) == (1, 2, False)
 
 
 @pytest.mark.parametrize("sort", ["newest", "oldest", "amount"])

@@ -18,7 +18,6 @@ from caspers_lib.console.decisions.cases import (
     CaseFilter,
     CasePage,
     case_cities,
-    case_page,
     one_case,
     stream_cases,
 )
@@ -142,13 +141,6 @@ def api_router(
 def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:
     kind, home = store.kind, f"/{store.kind.name}"
 
-    @router.get(home, name=f"list {kind.name}")
-    def listed(request: Request, wanted: Annotated[CaseFilter, Query()]) -> CasePage:
-        """A page of the cases that fit a filter."""
-        person_of(request, access)
-        with store.reading() as connection:
-            return case_page(connection, kind, wanted)
-
     @router.get(f"{home}/case", name=f"one of the {kind.name}")
     def one(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseHistory:
         """One case with its audit trail."""
@@ -192,6 +184,13 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
 
 def _add_views(router: APIRouter, desk: Desk, access: ConsoleAccess) -> None:
     kind, home = desk.kind, f"/{desk.kind.name}"
+
+    @router.get(home, name=f"list {kind.name}")
+    def listed(request: Request, wanted: Annotated[CaseFilter, Query()]) -> CasePage:
+        """A page of the cases that fit a filter."""
+        person_of(request, access)
+        with desk.store.reading() as connection:
+            return desk.page(connection, wanted)
 
     @router.get(f"{home}/figures", name=f"figures of {kind.name}")
     def figures(request: Request) -> CaseFigures:

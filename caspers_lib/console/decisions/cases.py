@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MOST_COUNTED = 2_000
-"""More are not counted: the page says "more than"."""
+"""Of a large table more are not counted: the page says "more than"."""
 
 Sort: TypeAlias = Literal["newest", "oldest", "amount", "priority"]
 ListedStatus: TypeAlias = Literal["open", "all"] | Status
@@ -139,12 +139,14 @@ class CasePage:
     Args:
         rows: its cases.
         next: what the next page comes after; None on the last.
-        count: cases that fit the filter; at most one more than `MOST_COUNTED`.
+        count: cases that fit the filter.
+        is_exact: whether these are all of them.
     """
 
     rows: tuple[Case, ...]
     next: str | None
     count: int
+    is_exact: bool
 
 
 class _Place(BaseModel):
@@ -171,9 +173,10 @@ _ROWS = """
 _ENDS = "SELECT at, worth, rank, number FROM {cases} WHERE case_id = %s"
 # What is counted is in the list's order too: its first rows are the page.
 _FOUND = """
-    SELECT count(*), coalesce((array_agg(case_id))[:%(limit)s], '{{}}') FROM (
+    WITH found AS MATERIALIZED (
         SELECT case_id FROM {cases} WHERE {where} ORDER BY {order} LIMIT %(most)s
-    ) AS found
+    )
+    SELECT (SELECT count(*) FROM found), ARRAY (SELECT case_id FROM found LIMIT %(limit)s)
 """
 _SORTS: Mapping[Sort, tuple[str, ...]] = {
     "newest": ("at DESC", "number DESC"),
@@ -183,13 +186,16 @@ _SORTS: Mapping[Sort, tuple[str, ...]] = {
 }
 
 
-def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> CasePage:
+def case_page(
+    connection: Connection, kind: CaseKind, wanted: CaseFilter, *, most: int = MOST_COUNTED
+) -> CasePage:
     """One page of the cases that fit a filter, and how many fit.
 
     Args:
         connection: to the kind's database.
         kind: what is listed.
         wanted: the filter.
+        most: more cases than that are not counted; at least a page.
 
     Raises:
         ConsoleError: `after` is of another list, or none.
@@ -206,7 +212,7 @@ def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Cas
         [(count, ids)] = connection.execute(query, values | {"most": most}, prepare=False)
         return count, ids
 
-    count, ids = found(where, MOST_COUNTED + 1)
+    count, ids = found(where, most + 1)
     if wanted.after:
         condition, place = _after(kind, wanted)
         values |= place
@@ -215,7 +221,8 @@ def case_page(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Cas
         query = _rows_sql(connection, kind, wanted.sort, "case_id = ANY (%(ids)s)")
         shown = tuple(cursor.execute(query, {"ids": ids[: wanted.limit]}).fetchall())
     more = len(ids) > wanted.limit
-    return CasePage(shown, _cursor(connection, kind, wanted, shown[-1]) if more else None, count)
+    next_page = _cursor(connection, kind, wanted, shown[-1]) if more else None
+    return CasePage(shown, next_page, min(count, most), is_exact=count <= most)
 
 
 def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Iterator[Case]:

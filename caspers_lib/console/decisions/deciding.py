@@ -142,6 +142,8 @@ class DecisionStore:
         self._order_total = order_total
         self._intake = CaseIntake(kind, cities)
         self._taken_in = Remembered(rest_seconds, clock=clock)
+        self.answers = 0
+        """How many answers there were at the last refresh."""
 
     def decide(self, wanted: DecisionRequest, person: Person) -> Decided:
         """Make a decision, once.
@@ -251,7 +253,8 @@ class DecisionStore:
 
     def _take_in(self) -> int:
         with self.database.pool().connection() as connection:
-            return self._intake.take_in(connection)
+            self.answers = self._intake.take_in(connection)
+            return self.answers
 
     def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:
         answer = self._answer(wanted.case_id)

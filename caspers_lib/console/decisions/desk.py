@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from psycopg import Connection
 
 from caspers_lib.console.databases import ConsoleDatabase
+from caspers_lib.console.decisions.cases import MOST_COUNTED, CaseFilter, CasePage, case_page
 from caspers_lib.console.decisions.charts import Charts, case_charts
 from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.figures import CaseFigures, CaseFiguresReader
@@ -18,6 +19,7 @@ from caspers_lib.lakebase import SyncSpec
 __all__ = ["CaseStory", "Desk"]
 
 _CHART_SECONDS = 60.0
+_FEW_ANSWERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,21 @@ class Desk:
         return explained(
             self.store.database.name, (self.kind.spec,), lambda: Panel(self.store.refresh())
         )
+
+    def page(self, connection: Connection, wanted: CaseFilter) -> CasePage:
+        """One page of the cases; of a small table all that fit are counted.
+
+        Args:
+            connection: of the store.
+            wanted: the filter.
+
+        Raises:
+            ConsoleError: the filter's `after` is of another list, or none.
+            psycopg.Error: a table is missing, or the server can't answer.
+        """
+        few = self.store.answers <= _FEW_ANSWERS
+        most = _FEW_ANSWERS if few else MOST_COUNTED
+        return case_page(connection, self.kind, wanted, most=most)
 
     def figures(self, connection: Connection) -> CaseFigures:
         """The cards' figures; sums over many answers are as of some seconds ago.

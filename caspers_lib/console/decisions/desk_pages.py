@@ -19,11 +19,9 @@ from starlette.exceptions import HTTPException
 from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
 from caspers_lib.console.decisions.cases import (
-    MOST_COUNTED,
     Case,
     CaseFilter,
     case_cities,
-    case_page,
     one_case,
 )
 from caspers_lib.console.decisions.deciding import Decided
@@ -56,14 +54,14 @@ def desk_router(
             wanted = wanted.model_copy(update={"sort": "priority"})
         stale = desk.refreshed()
         with snapshot(store.database) as found:
-            page = found.panel((kind.spec,), lambda c: case_page(c, kind, wanted))
+            page = found.panel((kind.spec,), lambda c: desk.page(c, wanted))
             figures = found.panel((kind.spec,), desk.figures) if page.value else Panel()
             cities = found.panel((kind.spec,), lambda c: case_cities(c, kind))
         asked = wanted.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
         return render(
             request, template, kind=kind, page=page, stale=stale.problem, figures=figures,
             wanted=wanted, cities=cities.value or (), query=urlencode(asked), offer=_offer(new_key),
-            most_counted=MOST_COUNTED, next=_next(asked, page.value.next if page.value else None),
+            next=_next(asked, page.value.next if page.value else None),
         )  # fmt: skip
 
     @router.get("", response_class=HTMLResponse)
