@@ -56,7 +56,7 @@ def test_a_refund_is_approved_seen_in_the_list_and_on_record(
     [outcome] = answer.json()["outcomes"]
     assert outcome["refused"] is None
     assert outcome["made"]["status"] == "approved"
-    assert client.get(HOME).json() == {"rows": [], "next": None, "count": 0}
+    assert client.get(HOME).json() == {"rows": [], "next": None, "count": 0, "is_exact": True}
     history = client.get(f"{HOME}/case", params={"case_id": "o-1"}).json()
     assert history["case"]["amount_usd"] == "7.50"
     assert history["decisions"] == client.get(f"{HOME}/decisions").json() == [outcome["made"]]
