@@ -137,14 +137,18 @@ def create_app(parts: ConsoleParts) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        if request.url.path.startswith("/api/"):
+        path, headers = request.url.path, dict(error.headers or {})
+        if error.status_code == 405 and (allowed := app.openapi()["paths"].get(path)):
+            # The router names the methods of the first of the path's routes alone.
+            headers["Allow"] = ", ".join(sorted(method.upper() for method in allowed))
+        if path.startswith("/api/"):
             document = {"code": f"http_{error.status_code}", "message": error.detail, "hint": ""}
-            return JSONResponse(document, error.status_code, headers=error.headers)
+            return JSONResponse(document, error.status_code, headers=headers)
         if "text/html" in request.headers.get("accept", ""):
             words = {"words": error.detail, "status": error.status_code}
             return render(request, "error.html", code=error.status_code, **words)
         return PlainTextResponse(
-            f"{error.detail}\n", status_code=error.status_code, headers=error.headers
+            f"{error.detail}\n", status_code=error.status_code, headers=headers
         )
 
     return app

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import psycopg
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from caspers_lib.console.databases import AbsentDatabaseError, ConsoleDatabase, NotStartedError
 from caspers_lib.console.panels import missing_tables
@@ -13,9 +14,23 @@ from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase import SyncSpec
 from caspers_lib.lakebase.connection import MissingDatabaseError
 
-__all__ = ["health_router"]
+__all__ = ["Readiness", "health_router"]
 
 logger = logging.getLogger(__name__)
+
+
+class Readiness(BaseModel):
+    """Whether the console can show anything.
+
+    Args:
+        status: `ready` or `not ready`.
+        databases: what each says for itself, by its name.
+        missing_tables: the synced tables that are not there yet.
+    """
+
+    status: Literal["ready", "not ready"]
+    databases: dict[str, str]
+    missing_tables: list[str]
 
 
 def health_router(databases: Sequence[ConsoleDatabase], tables: Sequence[SyncSpec]) -> APIRouter:
@@ -34,16 +49,16 @@ def health_router(databases: Sequence[ConsoleDatabase], tables: Sequence[SyncSpe
     async def healthz() -> dict[str, str]:  # no thread that a database could keep busy
         return {"status": "ok"}
 
-    @router.get("/readyz")
-    def readyz() -> JSONResponse:
+    @router.get("/readyz", responses={503: {"model": Readiness}})
+    def readyz(response: Response) -> Readiness:
         found = {d.name: _look(d, [s for s in tables if s.database == d.name]) for d in databases}
         ready = all(said in {"ok", "none"} for said, _ in found.values())
-        document = {
-            "status": "ready" if ready else "not ready",
-            "databases": {name: said for name, (said, _) in found.items()},
-            "missing_tables": [table for _, missing in found.values() for table in missing],
-        }
-        return JSONResponse(document, status_code=200 if ready else 503)
+        response.status_code = 200 if ready else 503
+        return Readiness(
+            status="ready" if ready else "not ready",
+            databases={name: said for name, (said, _) in found.items()},
+            missing_tables=[table for _, missing in found.values() for table in missing],
+        )
 
     return router
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from caspers_lib.console.live_controls import ReplayAction, steer, steering
 from caspers_lib.console.live_reading import LiveReader, LiveReading
 from caspers_lib.console.source import LiveStatus, ReplayControls, StatusSource
+from caspers_lib.console.web.errors import refusals
 from caspers_lib.errors import CaspersError, ConsoleError
 
 __all__ = ["live_api_router"]
@@ -68,7 +69,7 @@ def live_api_router(
         controls: the replay's controls; None where there is none.
         may_steer: whether who asks may use them.
     """
-    router = APIRouter(prefix="/api")
+    router = APIRouter(prefix="/api", responses=refusals(401))
 
     @router.get("/live", name="live")
     def live() -> LiveAnswer:
@@ -76,7 +77,9 @@ def live_api_router(
         host = status() if status else None
         return LiveAnswer(host, reader.read(host.virtual_time if host else None))
 
-    @router.post("/replay/{action}", name="replay")
+    refused = refusals(400, 403, 404, 413, 415, 422, 429)
+
+    @router.post("/replay/{action}", name="replay", responses=refused)
     def replay(request: Request, action: ReplayAction, asked: WantedSteering) -> Steered:
         """Pause the replay, let it go on, set its speed, or play from another moment."""
         if controls is None:

@@ -15,6 +15,8 @@ from caspers_lib.errors import ConsoleError
 __all__ = ["ConsoleServer"]
 
 MAX_PORT = 65535
+# The longest filter that the API describes, percent-encoded, in the address of a request.
+MAX_HEAD_BYTES = 512 * 1024
 START_SECONDS = 30.0
 # Requests still at work when the server stops may finish within this time.
 GRACE_SECONDS = 1
@@ -60,6 +62,7 @@ class ConsoleServer:
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -51,6 +54,7 @@ def test_a_refund_is_approved_seen_in_the_list_and_on_record(
     business.worth("o-1", "40")
     [open_case] = client.get(HOME).json()["rows"]
     assert (open_case["case_id"], open_case["suggested_usd"]) == ("o-1", "7.50")
+    assert open_case["amount_usd"] == "0.00"
     answer = client.post(f"{HOME}/decisions", json=wanted())
     assert answer.status_code == 200
     [outcome] = answer.json()["outcomes"]
@@ -174,11 +178,37 @@ def test_another_site_or_a_strange_body_writes_nothing(
 
 
 @pytest.mark.parametrize("query", ["colour=red", "min_usd=NaN", "limit=0", "status=lost", "after=x",
-                                   "since=yesterday", "text=%00"])  # fmt: skip
+                                   "since=yesterday", "since=0", "until=2024-3-1",
+                                   "text=%00"])  # fmt: skip
 def test_a_filter_nobody_knows_is_refused_in_a_sentence(client: httpx.Client, query: str) -> None:
     answer = client.get(f"{HOME}?{query}")
     assert answer.status_code in (400, 422)
     assert answer.json()["message"]
+
+
+@pytest.mark.parametrize(("version", "code"), [(0.0, 200), (False, 422), ("0", 422), (0.5, 422)])
+def test_a_version_is_a_whole_number(
+    business: Any, client: httpx.Client, version: object, code: int
+) -> None:
+    business.refund("o-1")
+    business.worth("o-1", "40")
+    assert client.post(f"{HOME}/decisions", json=wanted(version=version)).status_code == code
+
+
+def test_the_longest_id_that_the_document_allows_fits_in_an_address(
+    console: Any,
+) -> None:
+    for length, code in ((10_000, 404), (10_001, 422)):
+        # httpx writes no address that long.
+        with closing(HTTPConnection(urlsplit(console.url).netloc)) as connection:
+            connection.request("GET", f"{HOME}/case?case_id={quote('🍜' * length)}")
+            assert connection.getresponse().status == code
+
+
+def test_a_method_that_is_none_is_told_which_there_are(client: httpx.Client) -> None:
+    answer = client.delete(f"{HOME}/decisions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert client.delete("/refunds").headers["allow"] == "GET"
 
 
 def test_an_order_that_is_not_there_and_a_table_that_is_not_there_yet(
@@ -271,7 +301,10 @@ def test_the_api_describes_itself_and_nothing_of_the_pages(client: httpx.Client)
     paths = client.get("/api/openapi.json").json()["paths"]
     assert all(path.startswith("/api/") or path in ("/healthz", "/readyz") for path in paths)
     assert "/api/refunds/decisions" in paths
-    assert "/api/complaints.csv" in paths
+    streamed = {".csv": "text/csv", "/labels.jsonl": "application/x-ndjson",
+                "/events": "text/event-stream"}  # fmt: skip
+    for name, kind in streamed.items():
+        assert list(paths[f"/api/complaints{name}"]["get"]["responses"]["200"]["content"]) == [kind]
 
 
 def test_what_live_shows_and_steers_the_api_does_too(business: Any, client: httpx.Client) -> None:

@@ -4,13 +4,12 @@ Amounts are texts with two decimals, times are ISO 8601 in UTC. Described at `/a
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.decisions.cases import (
@@ -27,14 +26,8 @@ from caspers_lib.console.decisions.desk import CaseStory, Desk
 from caspers_lib.console.decisions.export import csv_lines, label_lines, last_decisions
 from caspers_lib.console.decisions.figures import CaseFigures
 from caspers_lib.console.decisions.trail import LONGEST_REASON, LONGEST_REPLY
-from caspers_lib.console.decisions.values import (
-    LARGEST_USD,
-    Action,
-    CaseKind,
-    DecisionRequest,
-    Refusal,
-)
-from caspers_lib.console.web.errors import error_answer
+from caspers_lib.console.decisions.values import Action, CaseKind, DecisionRequest, Refusal, Usd
+from caspers_lib.console.web.errors import STATUS_CODES, Refused, error_answer, refusals
 from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.identity import person_of
 
@@ -42,6 +35,11 @@ __all__ = ["MOST_AT_ONCE", "api_router"]
 
 MOST_AT_ONCE = 200
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+def _whole(value: object) -> object:
+    """JSON's 2.0 is the number 2; its true and its "2" are none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class WantedDecision(BaseModel):
@@ -60,12 +58,9 @@ class WantedDecision(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     case_id: Annotated[_Text, Field(min_length=1, max_length=10_000)]
-    version: Annotated[int, Field(ge=0, le=1_000_000)]
+    version: Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(_whole)]
     action: Action
-    amount_usd: (
-        Annotated[Decimal, Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_inf_nan=False)]
-        | None
-    ) = None
+    amount_usd: Usd | None = None
     reason: Annotated[_Text, Field(max_length=LONGEST_REASON)] = ""
     reply: Annotated[_Text, Field(max_length=LONGEST_REPLY)] | None = None
     key: Annotated[_Text, Field(min_length=1, max_length=100)]
@@ -98,7 +93,17 @@ class Outcome(BaseModel):
 
     case_id: str
     made: Decided | None = None
-    refused: dict[str, str] | None = None
+    refused: Refused | None = None
+
+
+class Outcomes(BaseModel):
+    """What became of each decision that was asked for, in the order of the request.
+
+    Args:
+        outcomes: one for each.
+    """
+
+    outcomes: tuple[Outcome, ...]
 
 
 class CaseHistory(BaseModel):
@@ -123,7 +128,7 @@ def api_router(
         access: who is what.
         changes: tells listeners of changes, by the kind's name.
     """
-    router = APIRouter(prefix="/api")
+    router = APIRouter(prefix="/api", responses=refusals(401))
 
     @router.get("/me")
     def me(request: Request) -> Person:
@@ -141,7 +146,7 @@ def api_router(
 def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:
     kind, home = store.kind, f"/{store.kind.name}"
 
-    @router.get(f"{home}/case", name=f"one of the {kind.name}")
+    @router.get(f"{home}/case", name=f"one of the {kind.name}", responses=refusals(404, 422, 503))
     def one(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseHistory:
         """One case with its audit trail."""
         person_of(request, access)
@@ -151,7 +156,9 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
             raise _no_such(kind)
         return CaseHistory(case=case, decisions=store.trail(case.case_id))
 
-    @router.get(f"{home}/decisions", name=f"audit trail of {kind.name}")
+    @router.get(
+        f"{home}/decisions", name=f"audit trail of {kind.name}", responses=refusals(422, 503)
+    )
     def audit(
         request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> tuple[Decided, ...]:
@@ -159,7 +166,12 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
         person_of(request, access)
         return store.latest(limit)
 
-    @router.get(f"{home}.csv", name=f"{kind.name} as CSV", response_class=StreamingResponse)
+    @router.get(
+        f"{home}.csv",
+        name=f"{kind.name} as CSV",
+        response_class=StreamingResponse,
+        responses=_streamed("text/csv") | refusals(422, 503),
+    )
     def as_csv(request: Request, wanted: Annotated[CaseFilter, Query()]) -> StreamingResponse:
         """Every case that fits the filter, however many; `after` and `limit` say nothing here."""
         person_of(request, access)
@@ -170,7 +182,12 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
 
         return _file(lines, f"{kind.name}.csv", "text/csv; charset=utf-8")
 
-    @router.get(f"{home}/labels.jsonl", name=f"labels of {kind.name}")
+    @router.get(
+        f"{home}/labels.jsonl",
+        name=f"labels of {kind.name}",
+        response_class=StreamingResponse,
+        responses=_streamed("application/x-ndjson") | refusals(503),
+    )
     def labels(request: Request) -> StreamingResponse:
         """What people decided, as labels for `caspers agent evaluate`."""
         person_of(request, access)
@@ -185,35 +202,39 @@ def _add_reads(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -
 def _add_views(router: APIRouter, desk: Desk, access: ConsoleAccess) -> None:
     kind, home = desk.kind, f"/{desk.kind.name}"
 
-    @router.get(home, name=f"list {kind.name}")
+    @router.get(home, name=f"list {kind.name}", responses=refusals(400, 422, 503))
     def listed(request: Request, wanted: Annotated[CaseFilter, Query()]) -> CasePage:
         """A page of the cases that fit a filter."""
         person_of(request, access)
         with desk.store.reading() as connection:
             return desk.page(connection, wanted)
 
-    @router.get(f"{home}/figures", name=f"figures of {kind.name}")
+    @router.get(f"{home}/figures", name=f"figures of {kind.name}", responses=refusals(503))
     def figures(request: Request) -> CaseFigures:
         """The sums that the cards show."""
         person_of(request, access)
         with desk.store.reading() as connection:
             return desk.figures(connection)
 
-    @router.get(f"{home}/charts", name=f"charts of {kind.name}")
+    @router.get(f"{home}/charts", name=f"charts of {kind.name}", responses=refusals(503))
     def charts(request: Request) -> Charts:
         """What was suggested in the last two weeks of the data, by day, hour and city."""
         person_of(request, access)
         with desk.store.reading() as connection:
             return desk.charts(connection)
 
-    @router.get(f"{home}/cities", name=f"cities of {kind.name}")
+    @router.get(f"{home}/cities", name=f"cities of {kind.name}", responses=refusals(503))
     def cities(request: Request) -> tuple[str, ...]:
         """The cities that a filter can name."""
         person_of(request, access)
         with desk.store.reading() as connection:
             return case_cities(connection, kind)
 
-    @router.get(f"{home}/story", name=f"story of one of the {kind.name}")
+    @router.get(
+        f"{home}/story",
+        name=f"story of one of the {kind.name}",
+        responses=refusals(404, 422, 503),
+    )
     def story(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseStory:
         """The order's events, lines and route, and what the customer wrote."""
         person_of(request, access)
@@ -231,7 +252,12 @@ def _no_such(kind: CaseKind) -> Refusal:
 
 
 def _add_changes(router: APIRouter, name: str, changes: Changes, access: ConsoleAccess) -> None:
-    @router.get(f"/{name}/events", name=f"changes of {name}", response_class=StreamingResponse)
+    @router.get(
+        f"/{name}/events",
+        name=f"changes of {name}",
+        response_class=StreamingResponse,
+        responses=_streamed("text/event-stream") | refusals(503),
+    )
     async def events(request: Request) -> Response:
         """Server-sent events: `changed` with a number, at first and whenever something changed."""
         person_of(request, access)
@@ -244,23 +270,32 @@ def _add_changes(router: APIRouter, name: str, changes: Changes, access: Console
 
 def _add_writes(router: APIRouter, store: DecisionStore, access: ConsoleAccess) -> None:
     kind = store.kind
+    # A request that can't be read is refused as a whole; one that can be has outcomes.
+    responses = refusals(400, 413, 415, 429) | {
+        code: {"model": Outcomes | Refused} for code in sorted(set(STATUS_CODES.values()))
+    }
 
-    @router.post(f"/{kind.name}/decisions", name=f"decide {kind.name}")
-    def decide(request: Request, wanted: WantedDecisions) -> JSONResponse:
+    @router.post(f"/{kind.name}/decisions", name=f"decide {kind.name}", responses=responses)
+    def decide(request: Request, response: Response, wanted: WantedDecisions) -> Outcomes:
         """Make decisions, each for itself; the status is that of one alone, or 200 for many."""
         person = person_of(request, access)
         asked = [each.request() for each in wanted.decisions]
         ended = store.decide_each(asked, person)
         outcomes = [_outcome(a.case_id, e) for a, e in zip(asked, ended, strict=True)]
         [code, *others] = [error_answer(e)[0] if isinstance(e, Refusal) else 200 for e in ended]
-        document = {"outcomes": [each.model_dump(mode="json") for each in outcomes]}
-        return JSONResponse(document, status_code=200 if others else code)
+        response.status_code = 200 if others else code
+        return Outcomes(outcomes=tuple(outcomes))
 
 
 def _outcome(case_id: str, ended: Decided | Refusal) -> Outcome:
     if isinstance(ended, Decided):
         return Outcome(case_id=case_id, made=ended)
-    return Outcome(case_id=case_id, refused=error_answer(ended)[1])
+    return Outcome(case_id=case_id, refused=Refused(**error_answer(ended)[1]))
+
+
+def _streamed(kind: str) -> dict[int | str, dict[str, Any]]:
+    """The description of an answer in lines of text."""
+    return {200: {"content": {kind: {"schema": {"type": "string"}}}}}
 
 
 def _file(lines: Callable[[], Iterator[str]], name: str, kind: str) -> StreamingResponse:

@@ -7,6 +7,7 @@ misses nothing when rows come in between. What it is found by lies in the table 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,9 +16,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+)
 
-from caspers_lib.console.decisions.values import LARGEST_USD, CaseKind, Status
+from caspers_lib.console.decisions.values import CaseKind, Status, Usd
 from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.queries import table_sql, text_sql
 from caspers_lib.errors import ConsoleError
@@ -40,8 +48,22 @@ MOST_COUNTED = 2_000
 
 Sort: TypeAlias = Literal["newest", "oldest", "amount", "priority"]
 ListedStatus: TypeAlias = Literal["open", "all"] | Status
-_Usd = Annotated[Decimal, Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_inf_nan=False)]
 _Word = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+def _may_be_empty(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "const": ""})
+
+
+def _day(value: object) -> object:
+    # A number would be read as seconds since 1970.
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("a day is written as 2024-03-11")
+    return value
+
+
+_Day = Annotated[date, BeforeValidator(_day)]
+_Unfilled: Any = Field(default=None, json_schema_extra=_may_be_empty)
 
 
 class CaseFilter(BaseModel):
@@ -69,13 +91,13 @@ class CaseFilter(BaseModel):
     label: _Word = ""
     source: _Word = ""
     city: _Word = ""
-    min_usd: _Usd | None = None
-    max_usd: _Usd | None = None
-    since: date | None = None
-    until: date | None = None
+    min_usd: Usd | None = _Unfilled
+    max_usd: Usd | None = _Unfilled
+    since: _Day | None = _Unfilled
+    until: _Day | None = _Unfilled
     text: _Word = ""
     sort: Sort = "newest"
-    after: Annotated[str, Field(max_length=20_000)] = ""
+    after: Annotated[str, Field(max_length=1_000)] = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 25
 
     @field_validator("min_usd", "max_usd", "since", "until", mode="before")

@@ -7,7 +7,9 @@ They serve refunds and complaints alike. What is written here once is checked by
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, WithJsonSchema
 
 from caspers_lib.errors import ConsoleError
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
@@ -28,11 +30,26 @@ __all__ = [
     "Situation",
     "Status",
     "Step",
+    "Usd",
 ]
 
 CENT = Decimal("0.01")
 LARGEST_USD = Decimal("9999999999.99")
 """More than DECIMAL(12,2) holds is not an amount of money."""
+
+Usd: TypeAlias = Annotated[
+    Decimal,
+    Field(ge=0, le=LARGEST_USD, decimal_places=2, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": float(LARGEST_USD), "multipleOf": 0.01},
+                {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$"},
+            ]
+        }
+    ),
+]
+"""An amount of money in a request: a number, or the same as a text."""
 
 Action: TypeAlias = Literal["approve", "change", "reject", "escalate", "reverse"]
 """What a person asks for. Of a complaint, to approve is to accept, and to reject is to close."""

@@ -6,18 +6,20 @@
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import psycopg
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from caspers_lib.console.databases import AbsentDatabaseError
 from caspers_lib.console.decisions.values import Refusal, RefusalCode
 from caspers_lib.console.pages import render
 from caspers_lib.errors import ConsoleError, PostgresError
 
-__all__ = ["STATUS_CODES", "error_answer", "install_errors"]
+__all__ = ["STATUS_CODES", "Refused", "error_answer", "install_errors", "refusals"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,29 @@ STATUS_CODES: Mapping[RefusalCode, int] = MappingProxyType(
     }
 )
 _LONGEST_MESSAGE = 500
+
+
+class Refused(BaseModel):
+    """Why a request was refused.
+
+    Args:
+        code: one word for a program.
+        message: one sentence for a person.
+        hint: what to do about it; may be empty.
+    """
+
+    code: str
+    message: str
+    hint: str
+
+
+def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of a route, for its description.
+
+    Args:
+        codes: their status codes.
+    """
+    return {code: {"model": Refused} for code in codes}
 
 
 def error_answer(error: Exception) -> tuple[int, dict[str, str]]:
