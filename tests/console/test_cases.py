@@ -1,5 +1,7 @@
 """The list of cases on a real Postgres: filters, sorts, pages and counts."""
 
+import base64
+import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -125,6 +127,24 @@ def test_a_place_of_another_list_or_of_nowhere_is_refused(business: Any, connect
         other = CaseFilter(limit=1, after=after, source="rules")
         with pytest.raises(ConsoleError, match="The place in the list is none of this list"):
             case_page(connection, REFUND_CASES, other)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("worth", "1E+999999"), ("worth", "NaN"), ("rank", 10**9), ("number", 2**63), ("at", "now")],
+)
+def test_a_forged_place_is_refused(
+    business: Any, connection: Any, field: str, value: object
+) -> None:
+    for number in range(2):
+        business.refund(f"o-{number}")
+    INTAKE.take_in(connection)
+    page = case_page(connection, REFUND_CASES, CaseFilter(limit=1, sort="amount"))
+    place = json.loads(base64.urlsafe_b64decode(page.next or ""))
+    forged = base64.urlsafe_b64encode(json.dumps(place | {field: value}).encode()).decode()
+    wanted = CaseFilter(limit=1, sort="amount", after=forged)
+    with pytest.raises(ConsoleError, match="The place in the list is none of this list"):
+        case_page(connection, REFUND_CASES, wanted)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_empty_tables_sum_to_nothing(business: Any) -> None:
         found = figures(business, kind)
         assert (found.cases, found.suggested_usd, found.given_usd, found.decided) == (0, 0, 0, 0)
         assert (found.median_minutes, found.late_share) == (None, None)
+        assert {str(found.suggested_usd), str(found.given_usd), str(found.pending_usd)} == {"0.00"}
 
 
 def test_refunds_are_summed_over_all_answers(business: Any) -> None:

@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
 )
 
-from caspers_lib.console.decisions.values import CaseKind, Status, Usd
+from caspers_lib.console.decisions.values import LARGEST_USD, CaseKind, Status, Usd
 from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.queries import table_sql, text_sql
 from caspers_lib.errors import ConsoleError
@@ -178,8 +178,8 @@ class _Place(BaseModel):
 
     of: str
     at: AwareDatetime
-    worth: Annotated[Decimal, Field(allow_inf_nan=False)]
-    rank: int
+    worth: Annotated[Decimal, Field(ge=-LARGEST_USD, le=LARGEST_USD, allow_inf_nan=False)]
+    rank: Annotated[int, Field(ge=0, le=9)]
     number: Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 

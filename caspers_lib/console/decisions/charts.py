@@ -45,7 +45,7 @@ class Charts:
 
 _BARS = """
     SELECT grouping(day, hour, city) AS absent, coalesce(day, hour, city),
-           count(*) FILTER (WHERE usd > 0), coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS usd
+           count(*) FILTER (WHERE usd > 0), coalesce(sum(usd) FILTER (WHERE usd > 0), 0.00) AS usd
     FROM (
         SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day,
                to_char(at AT TIME ZONE 'UTC', 'HH24:00') AS hour,

@@ -48,7 +48,7 @@ class CaseFigures:
 _ANSWERS = """
     WITH answers AS (
         SELECT count(*) AS cases, count(*) FILTER (WHERE usd > 0) AS suggested,
-               coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS suggested_usd,
+               coalesce(sum(usd) FILTER (WHERE usd > 0), 0.00) AS suggested_usd,
                count(*) FILTER (WHERE label = 'escalate') AS escalated,
                count(*) FILTER (WHERE label IS NULL) AS unreadable
         FROM {cases} WHERE is_there
@@ -62,8 +62,8 @@ _ANSWERS = """
 """
 _DECISIONS = """
     SELECT count(*) AS decided,
-           coalesce(sum(amount_usd) FILTER (WHERE status = ANY (%(given)s)), 0) AS given_usd,
-           coalesce(sum(usd) FILTER (WHERE usd > 0), 0) AS settled_usd
+           coalesce(sum(amount_usd) FILTER (WHERE status = ANY (%(given)s)), 0.00) AS given_usd,
+           coalesce(sum(usd) FILTER (WHERE usd > 0), 0.00) AS settled_usd
     FROM {cases} WHERE status <> 'pending'
 """
 
@@ -99,5 +99,5 @@ class CaseFiguresReader:
 
         answers = self._answers.value(lambda: read(_ANSWERS, late=LATE_MINUTES))
         decisions = read(_DECISIONS, given=list(GIVEN))
-        pending = max(answers["suggested_usd"] - decisions.pop("settled_usd"), Decimal(0))
+        pending = max(answers["suggested_usd"] - decisions.pop("settled_usd"), Decimal("0.00"))
         return CaseFigures(**answers, **decisions, pending_usd=pending)
