@@ -8,18 +8,30 @@ from typing import Generic, TypeVar
 
 import psycopg
 from psycopg import Connection
-from psycopg.errors import UndefinedTable
+from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
 from caspers_lib.console.databases import ConsoleDatabase, NotStartedError
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase import SyncSpec
 from caspers_lib.lakebase.connection import MissingDatabaseError
 
-__all__ = ["Panel", "Snapshot", "explained", "missing_tables", "snapshot"]
+__all__ = [
+    "GRANT_HINT",
+    "LACKING_RIGHT",
+    "Panel",
+    "Snapshot",
+    "explained",
+    "missing_tables",
+    "snapshot",
+]
 
 logger = logging.getLogger(__name__)
 
 ValueT = TypeVar("ValueT")
+
+LACKING_RIGHT = "The console's role lacks a right in its database."
+GRANT_HINT = "GRANT it CREATE on the database, and USAGE and SELECT on the synced tables."
+"""For what a role does that may read and not write: the console keeps a schema of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,11 @@ def explained(
     try:
         return read()
     except (PostgresError, psycopg.OperationalError) as error:
-        return Panel(problem=_silent(name, error))
+        waiting, problem = _away(name, error)
+        return Panel(waiting=waiting, problem=problem)
+    except InsufficientPrivilege as error:
+        logger.info("database %s: %s", name, error)
+        return Panel(problem=f"{LACKING_RIGHT} {GRANT_HINT}")
     except psycopg.Error as error:
         tables = " or ".join(f"{spec.schema}.{spec.table}" for spec in needs)
         logger.info("table %s: %s", tables, error)
@@ -121,12 +137,9 @@ def missing_tables(connection: Connection, specs: Sequence[SyncSpec]) -> tuple[S
 def _entered(database: ConsoleDatabase, stack: ExitStack) -> Snapshot:
     try:
         return Snapshot(database.name, stack.enter_context(database.reading()))
-    except NotStartedError as error:
-        return Snapshot(database.name, None, waiting=error.message)
-    except MissingDatabaseError:
-        return Snapshot(database.name, None, waiting=f"Waiting for database {database.name}.")
     except (PostgresError, psycopg.Error) as error:
-        return Snapshot(database.name, None, problem=_silent(database.name, error))
+        waiting, problem = _away(database.name, error)
+        return Snapshot(database.name, None, waiting=waiting, problem=problem)
 
 
 def _read(
@@ -139,6 +152,15 @@ def _read(
         missing = missing_tables(connection, needs) or tuple(needs)
         tables = " and ".join(f"{spec.schema}.{spec.table}" for spec in missing)
         return Panel(waiting=f"Waiting for the first sync to {tables}.")
+
+
+def _away(name: str, error: Exception) -> tuple[str, str]:
+    """What has to come first, or what is wrong."""
+    if isinstance(error, NotStartedError):
+        return error.message, ""
+    if isinstance(error, MissingDatabaseError):
+        return f"Waiting for database {name}.", ""
+    return "", _silent(name, error)
 
 
 def _silent(name: str, error: Exception) -> str:

@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from caspers_lib.console.decisions import intake as module
 from caspers_lib.console.decisions.cases import (
@@ -276,14 +276,22 @@ def test_answers_that_are_text_are_read_as_json(business: Any, client: httpx.Cli
     assert "The order took 71 minutes" in live
 
 
-def test_a_reader_without_the_right_to_make_anything_is_told_so(business: Any) -> None:
+def test_a_role_that_may_only_read_is_told_what_it_lacks(business: Any, serve: Any) -> None:
     business.refund("a")
     with business.connect(REFUND_CASES.spec) as connection:
-        connection.execute("CREATE ROLE guest; GRANT USAGE ON SCHEMA recommender TO guest")
-        connection.execute("SET ROLE guest")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            CaseIntake(REFUND_CASES, Cities()).take_in(connection)
-        connection.rollback()
+        connection.execute(
+            "DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN;"
+            "GRANT USAGE ON SCHEMA recommender TO guest;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA recommender TO guest"
+        )
+    name = REFUND_CASES.spec.database
+    business.addresses[name] = make_conninfo(business.server.dsn(name), user="guest")
+    with serve(business.parts()) as server, httpx.Client(base_url=server.url) as client:
+        answer = client.get("/api/refunds")
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_right")
+        assert "GRANT it CREATE on the database" in words(client.get("/refunds").text)
+    with business.connect(REFUND_CASES.spec) as connection:
+        connection.execute("DROP OWNED BY guest; DROP ROLE guest")
 
 
 @settings(

@@ -52,14 +52,16 @@ def desk_router(
     def show(request: Request, template: str, wanted: CaseFilter) -> HTMLResponse:
         if kind.has_reply and "sort" not in wanted.model_fields_set:
             wanted = wanted.model_copy(update={"sort": "priority"})
-        stale = desk.refreshed()
+        taken_in = desk.refreshed()
         with snapshot(store.database) as found:
             page = found.panel((kind.spec,), lambda c: desk.page(c, wanted))
+            if page.value is None and taken_in.problem:
+                page = Panel(problem=taken_in.problem)
             figures = found.panel((kind.spec,), desk.figures) if page.value else Panel()
             cities = found.panel((kind.spec,), lambda c: case_cities(c, kind))
         asked = wanted.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
         return render(
-            request, template, kind=kind, page=page, stale=stale.problem, figures=figures,
+            request, template, kind=kind, page=page, stale=taken_in.problem, figures=figures,
             wanted=wanted, cities=cities.value or (), query=urlencode(asked), offer=_offer(new_key),
             next=_next(asked, page.value.next if page.value else None),
         )  # fmt: skip

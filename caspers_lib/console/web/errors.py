@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from caspers_lib.console.databases import AbsentDatabaseError
 from caspers_lib.console.decisions.values import Refusal, RefusalCode
 from caspers_lib.console.pages import render
+from caspers_lib.console.panels import GRANT_HINT, LACKING_RIGHT
 from caspers_lib.errors import ConsoleError, PostgresError
 
 __all__ = ["STATUS_CODES", "Refused", "error_answer", "install_errors", "refusals"]
@@ -109,6 +110,8 @@ def _of_database(error: Exception) -> tuple[int, dict[str, str]]:
     logger.warning("the database failed: %s", error)
     if isinstance(error, psycopg.errors.UndefinedTable):
         return 503, _document("not_there", "The first sync is not done yet.", "Try again soon.")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return 503, _document("no_right", LACKING_RIGHT, GRANT_HINT)
     if isinstance(error, (PostgresError, psycopg.OperationalError)):
         return 503, _document("no_database", "The database does not answer.", "Try again soon.")
     return 500, _document("failed", "The database refused what the console asked.", "See its log.")
