@@ -9,7 +9,7 @@ DLT_META_PYTHON ?= $(PYTHON)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-dlt-meta lint types imports format bench lock clean chromium postgresql
+.PHONY: help demo test test-spark test-plain test-full test-dlt-meta lint types imports format bench lock clean chromium postgresql
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,9 +17,16 @@ help: ## list these commands
 demo: $(READY) ## run the whole business here, live (ARGS=--once for one round)
 	@$(BIN)/caspers demo $(ARGS)
 
-test: $(READY) chromium postgresql lint types imports ## everything that CI runs
-	$(BIN)/pytest $(ARGS)
-	@$(MAKE) --no-print-directory test-dlt-meta
+test: $(READY) $(DLT_META)/.ready chromium postgresql lint types imports ## everything that CI runs
+	@echo "tests with and without Spark run side by side; each prints when it ends"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-spark test-plain test-dlt-meta
+
+# Status 5 says that ARGS chose no test of this kind.
+test-spark: $(READY) ## the tests that start Spark
+	@$(BIN)/pytest -m "spark and not full" $(ARGS) || [ $$? -eq 5 ]
+
+test-plain: $(READY) chromium postgresql ## the tests that don't
+	@$(BIN)/pytest -m "not spark and not full" $(ARGS) || [ $$? -eq 5 ]
 
 test-dlt-meta: $(DLT_META)/.ready ## the dlt-meta export, run by sdp-meta itself
 	SDP_META_DISABLE_SRC_ALIAS=1 $(DLT_META)/bin/python -m pytest tests/dlt_meta
