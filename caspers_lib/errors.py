@@ -24,6 +24,7 @@ CaspersError
 └── ConsoleError         the web console can't be served (port in use)
 """
 
+import re
 from decimal import Decimal
 from typing import ClassVar, Literal
 
@@ -50,7 +51,25 @@ __all__ = [
     "SinkError",
     "SyncError",
     "WorkspaceError",
+    "first_cause",
 ]
+
+# What Spark appends to a message: the JVM's stack, the query's plan, the place in the user's code.
+_APPENDIX = re.compile(
+    r"^\s*(?:JVM stacktrace:|Driver stacktrace:|=+ [\w ]+ =+|at [\w.$]+\().*",
+    re.DOTALL | re.MULTILINE,
+)
+# What it puts before one: the query, the task or the session in which the error was raised.
+_WRAPPER = re.compile(
+    r"^(?:\[STREAM_FAILED\].*? terminated with exception: |Job aborted due to stage failure: "
+    r"|.*?Lost task .*?\): |Caused by: "
+    r"|(?:java|javax|scala|py4j|org\.apache\.\w+|io\.delta)\.[\w.$]+(?:Exception|Error): )"
+)
+_TRACEBACK = "Traceback (most recent call last):"
+_RAISED = re.compile(r"^(?P<module>(?:\w+\.)*)(?P<name>[A-Za-z_]\w*)(?:: (?P<message>.*))?$")
+_GRPC_STATUS = re.compile(r"StatusCode\.(\w+)\s+details = \"(.*)\"")
+_MARKS = re.compile(r"\[session: [^]]*\] \[userId: [^]]*\] ?|(?:\s+SQLSTATE: \w{5};?)+$")
+_FRAME = re.compile(r"\s*(?:at [\w.$]+\(|File \"|\^+\s*$)")
 
 
 class CaspersError(Exception):
@@ -184,3 +203,53 @@ class ModelUnreadableError(ModelError):
 
 class ConsoleError(CaspersError):
     """The web console can't be served."""
+
+
+def first_cause(error: BaseException | str) -> str:
+    """What an error says about its cause, in one line without a stack.
+
+    Spark's errors carry the error of a Python worker, or of a task, within their text.
+
+    Args:
+        error: any error, or its text.
+
+    Returns:
+        One line; the error's class where it has no text.
+    """
+    nameless = "no reason given" if isinstance(error, str) else type(error).__name__
+    text = str(error).strip()
+    if status := _GRPC_STATUS.search(text):
+        return f"{status[1]}: {status[2]}"
+    message = _APPENDIX.sub("", text)
+    if _TRACEBACK in message:
+        if raised := _raised_in(message):
+            return raised
+        # The text was cut off within the traceback.
+        message = message.partition(_TRACEBACK)[0]
+    summary = _unwrapped(message).rstrip(":") or nameless
+    causes = [_unwrapped(line) for line in text.splitlines() if line.startswith("Caused by: ")]
+    if causes and causes[-1] and _TRACEBACK not in causes[-1] and causes[-1] not in summary:
+        summary = f"{summary.rstrip('.')}: {causes[-1]}"
+    return summary
+
+
+def _raised_in(message: str) -> str:
+    """The exception that ends the last Python traceback of a text; empty if it was cut off."""
+    for line in message.rpartition(_TRACEBACK)[2].splitlines():
+        # Frames and the source that they quote are indented.
+        if line[:1].isspace() or not (raised := _RAISED.match(line)):
+            continue
+        detail = _unwrapped(raised["message"] or "")
+        if detail and (detail.startswith("[") or raised["module"].startswith("caspers_lib.")):
+            return detail
+        return f"{raised['name']}: {detail}" if detail else raised["name"]
+    return ""
+
+
+def _unwrapped(text: str) -> str:
+    """The first line of a text without Spark's wrappers."""
+    lines = (line for line in text.strip().splitlines() if not _FRAME.match(line))
+    line = next(lines, "")
+    while (inner := _WRAPPER.sub("", line)) != line:
+        line = inner
+    return _MARKS.sub("", line).strip()

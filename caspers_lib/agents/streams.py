@@ -32,7 +32,7 @@ from caspers_lib.agents.triage import complaint_responses
 from caspers_lib.agents.triage_policy import TriagePolicy
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.domain.rules import accepted_condition
-from caspers_lib.errors import PipelineError
+from caspers_lib.errors import PipelineError, first_cause
 
 __all__ = [
     "AnswerHandler",
@@ -339,9 +339,8 @@ def _run(name: str, source: DataFrame, handler: BatchHandler, checkpoint: str) -
         finally:
             query.stop()
     except PySparkException as error:
-        summary = next(iter(str(error).splitlines()), type(error).__name__)
         raise PipelineError(
-            f"The stream {name} failed: {summary}",
+            f"The stream {name} failed: {first_cause(error)}",
             hint="Run it again: it continues where it stopped.",
         ) from error
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 
-from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.connection import Database, execute, first_line
+from caspers_lib.errors import SyncError, first_cause
+from caspers_lib.lakebase.connection import Database, execute
 from caspers_lib.lakebase.partition_writer import copy_partitions
 from caspers_lib.lakebase.staging import (
     CHANGE_TYPE,
@@ -54,8 +54,6 @@ SMALL_ROWS = 10_000
 _COMMITS_MEANWHILE = 100
 _FEED_PROPERTY = "delta.enableChangeDataFeed"
 _OWN_ERROR = re.compile(r"^caspers_lib\.[\w.]+Error: (.+)$", re.MULTILINE)
-_PYTHON_ERROR = re.compile(r"^[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
-_PREFIX = re.compile(r"^\[STREAM_FAILED\] .*? terminated with exception: ")
 # What Delta says when commits, or the files they name, are no longer there.
 _GAP = re.compile(
     r"\[(DELTA_VERSION_NOT_FOUND|DELTA_LOG_FILE_NOT_FOUND\w*|DELTA_MISSING_CHANGE_DATA|"
@@ -122,7 +120,7 @@ def read_source(spark: "SparkSession", spec: SyncSpec) -> SourceState:
         schema = spark.table(name).schema
     except PySparkException as error:
         raise SyncError(
-            f"The source {spec.source} of {spec.name} can't be read: {first_line(error)}",
+            f"The source {spec.source} of {spec.name} can't be read: {first_cause(error)}",
             hint="Does the table exist already? The stage that fills it must run first.",
         ) from error
     has_feed = detail.properties.get(_FEED_PROPERTY) == "true"
@@ -265,12 +263,9 @@ def _gap(error: PySparkException, position: Position) -> str | None:
 
 def stream_error(spec: SyncSpec, error: PySparkException) -> SyncError:
     """The error of a stream's handler; of one in another process only the text comes back."""
-    text = str(error)
-    own = _OWN_ERROR.search(text)
-    python = _PYTHON_ERROR.search(text) if "foreachBatch" in first_line(text) else None
-    what = python.group(1) if python else _PREFIX.sub("", first_line(text))
+    cause = first_cause(error)
     return SyncError(
-        own.group(1) if own else f"The sync of {spec.name} failed: {what}",
+        cause if _OWN_ERROR.search(str(error)) else f"The sync of {spec.name} failed: {cause}",
         hint="Nothing of the failed batch was written; it is applied on the next run.",
     )
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from pyspark.errors import PySparkException
 
-from caspers_lib.errors import SyncError
+from caspers_lib.errors import SyncError, first_cause
 from caspers_lib.lakebase.change_feed import SourceState, read_source, snapshot_rows
-from caspers_lib.lakebase.connection import Database, connect, execute, first_line
+from caspers_lib.lakebase.connection import Database, connect, execute
 from caspers_lib.lakebase.identifiers import quote_identifier
 from caspers_lib.lakebase.partition_writer import copy_partitions
 from caspers_lib.lakebase.staging import staging_table
@@ -126,12 +126,12 @@ def check_sync(
     except PySparkException as error:
         raise SyncError(
             f"The source {spec.source} can't be read as it was at the target's position: "
-            f"{first_line(error)}",
+            f"{first_cause(error)}",
             hint=f"Run `caspers sync {spec.name}`, then compare again.",
         ) from error
     except psycopg.Error as error:
         raise SyncError(
-            f"{spec.schema}.{spec.table} can't be compared: {first_line(error)}",
+            f"{spec.schema}.{spec.table} can't be compared: {first_cause(error)}",
             hint="Does the target have every column of the plan? `caspers sync plan` tells.",
         ) from error
 

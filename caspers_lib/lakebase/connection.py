@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
-from caspers_lib.errors import PostgresError
+from caspers_lib.errors import PostgresError, first_cause
 from caspers_lib.lakebase.access import (
     Database,
     Postgres,
@@ -28,7 +28,6 @@ __all__ = [
     "address",
     "connect",
     "execute",
-    "first_line",
     "log_in_parameters",
 ]
 
@@ -132,19 +131,6 @@ def execute(
     return connection.execute(template.format(**escaped).encode(), parameters)
 
 
-def first_line(error: BaseException | str) -> str:
-    """First line of an error's message, or its class where it has none.
-
-    Args:
-        error: any error, or its text.
-
-    Returns:
-        One line of text.
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _log_in(parameters: Mapping[str, Any], autocommit: bool) -> psycopg.Connection | psycopg.Error:
     """One attempt; returns its error, so that what is raised of it keeps no trace of it."""
     try:
@@ -171,7 +157,7 @@ def _may_pass(error: psycopg.Error, parameters: Mapping[str, Any]) -> bool:
 
 
 def _failure(text: str) -> PostgresError:
-    line = first_line(text)
+    line = first_cause(text)
     if _NO_DATABASE.search(line):
         return MissingDatabaseError(
             f"PostgreSQL has no such database: {line}", hint="Create it first."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import PostgresError, WorkspaceError
+from caspers_lib.errors import PostgresError, WorkspaceError, first_cause
 from caspers_lib.lakebase.access import Postgres
 from caspers_lib.lakebase.connection import Database, connect, execute
 from caspers_lib.lakebase.identifiers import quote_identifier
@@ -115,9 +115,8 @@ def let_read(database: Database, role: str, schemas: Iterable[str]) -> tuple[str
                 execute(connection, "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
                         **names)  # fmt: skip
             except psycopg.Error as error:
-                first = next(iter(str(error).splitlines()), type(error).__name__)
                 raise PostgresError(
-                    f"{role} may not read the schema {name}: {first}",
+                    f"{role} may not read the schema {name}: {first_cause(error)}",
                     hint="Whoever made the Lakebase project may give the right.",
                 ) from error
     return tuple(found)

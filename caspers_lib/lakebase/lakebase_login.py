@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import PostgresError
+from caspers_lib.errors import PostgresError, first_cause
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -54,12 +54,12 @@ class LakebaseLogin:
             ) from error
         except (Unauthenticated, PermissionDenied) as error:
             raise PostgresError(
-                f"The workspace gives no credential for {self.endpoint!r}: {_sentence(error)}",
+                f"The workspace gives no credential for {self.endpoint!r}: {first_cause(error)}",
                 hint="Log in anew (databricks auth login), or ask for the right to use it.",
             ) from error
         except (DatabricksError, OSError, TimeoutError, ValueError) as error:
             raise PostgresError(
-                f"No credential for {self.endpoint!r} from the workspace: {_sentence(error)}",
+                f"No credential for {self.endpoint!r} from the workspace: {first_cause(error)}",
                 hint="Is the workspace's address right, and can it be reached?",
             ) from error
         if not token:
@@ -88,10 +88,6 @@ def _workspace(profile: str | None, _process: int) -> "WorkspaceClient":
         return WorkspaceClient(config=config)
     except ValueError as error:
         raise PostgresError(
-            f"No access to a Databricks workspace: {_sentence(error)}",
+            f"No access to a Databricks workspace: {first_cause(error)}",
             hint="Set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg.",
         ) from error
-
-
-def _sentence(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

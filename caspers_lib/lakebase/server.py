@@ -22,10 +22,10 @@ from typing import Self
 
 import psycopg
 
-from caspers_lib.errors import PostgresError
+from caspers_lib.errors import PostgresError, first_cause
 from caspers_lib.lakebase import watchdog
 from caspers_lib.lakebase.binaries import PostgresBinaries, copy_binaries, find_binaries
-from caspers_lib.lakebase.connection import connect, execute, first_line
+from caspers_lib.lakebase.connection import connect, execute
 from caspers_lib.lakebase.identifiers import quote_identifier
 from caspers_lib.lakebase.server_address import fits_socket, ready_record, running_dsn
 from caspers_lib.lakebase.server_log import failure_reason
@@ -191,7 +191,7 @@ class EmbeddedPostgres:
                 return  # another user was quicker
             except psycopg.Error as error:
                 raise PostgresError(
-                    f"Database {name!r} can't be created: {first_line(error)}",
+                    f"Database {name!r} can't be created: {first_cause(error)}",
                     hint=f"The server's log: {self.log}",
                 ) from error
 

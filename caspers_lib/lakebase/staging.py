@@ -17,13 +17,12 @@ import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 from psycopg.conninfo import make_conninfo
 
-from caspers_lib.errors import SyncError
+from caspers_lib.errors import SyncError, first_cause
 from caspers_lib.lakebase.access import without_passwords
 from caspers_lib.lakebase.connection import (
     Database,
     connect,
     execute,
-    first_line,
     log_in_parameters,
 )
 from caspers_lib.lakebase.identifiers import qualified
@@ -124,7 +123,7 @@ def staging_table(database: Database, plan: SyncPlan) -> Iterator[StagingTable]:
             _create(connection, plan, table)
         except psycopg.Error as error:
             raise SyncError(
-                f"A staging table of {plan.spec.name} can't be made: {first_line(error)}",
+                f"A staging table of {plan.spec.name} can't be made: {first_cause(error)}",
                 hint="Nothing was applied. Is the disk full, and may the user create tables there?",
             ) from error
         try:
@@ -177,11 +176,11 @@ def copy_rows(
         if rows.failure is not None:
             # The driver has only its text.
             raise rows.failure from None
-        text = without_passwords(first_line(error), parameters)
+        text = without_passwords(first_cause(error), parameters)
         raise SyncError(
             f"Rows of {plan.spec.name} can't be copied: {text}",
             hint="Nothing was applied; the next run copies them again.",
-        ) from (error if text == first_line(error) else None)
+        ) from (error if text == first_cause(error) else None)
     return rows.counted
 
 

@@ -7,13 +7,12 @@ from datetime import datetime
 
 import psycopg
 
-from caspers_lib.errors import PostgresError, SyncError
+from caspers_lib.errors import PostgresError, SyncError, first_cause
 from caspers_lib.lakebase.connection import (
     Database,
     MissingDatabaseError,
     connect,
     execute,
-    first_line,
 )
 from caspers_lib.lakebase.sync_plan import SyncPlan, TargetColumn, TargetTable
 from caspers_lib.lakebase.sync_spec import SyncSpec
@@ -146,7 +145,7 @@ def prepare_target(database: Database, plan: SyncPlan) -> Position:
             position = read_position(connection, spec)
     except psycopg.Error as error:
         raise SyncError(
-            f"The target {spec.schema}.{spec.table} can't be prepared: {first_line(error)}",
+            f"The target {spec.schema}.{spec.table} can't be prepared: {first_cause(error)}",
             hint="Does the user own the schema, and was the table altered by hand?",
         ) from error
     assert position is not None  # noqa: S101 - inserted by the statement above
@@ -216,7 +215,7 @@ def at_position(database: Database, spec: SyncSpec) -> Iterator[psycopg.Connecti
             yield connection
     except psycopg.Error as error:
         raise SyncError(
-            f"The position of {spec.name} can't be read or written: {first_line(error)}",
+            f"The position of {spec.name} can't be read or written: {first_cause(error)}",
             hint="Was the connection cut? The next run goes on from the position.",
         ) from error
 
@@ -245,7 +244,7 @@ def count_rows(database: Database, spec: SyncSpec) -> int | None:
         return None
     except psycopg.Error as error:
         raise PostgresError(
-            f"The rows of {spec.schema}.{spec.table} can't be counted: {first_line(error)}",
+            f"The rows of {spec.schema}.{spec.table} can't be counted: {first_cause(error)}",
             hint="Look into the server's log.",
         ) from error
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pyarrow as pa
 
-from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.connection import Database, connect, execute, first_line
+from caspers_lib.errors import SyncError, first_cause
+from caspers_lib.lakebase.connection import Database, connect, execute
 from caspers_lib.lakebase.staging import Staged, StagingTable, copy_rows, staging_table
 from caspers_lib.lakebase.sync_plan import SyncPlan
 from caspers_lib.lakebase.target import Position, SyncResult, read_position
@@ -156,7 +156,7 @@ def _applying(database: Database, plan: SyncPlan, what: str) -> Iterator[psycopg
         spec = plan.spec
         raise SyncError(
             f"{what} of {spec.name} can't be applied to {spec.schema}.{spec.table}: "
-            f"{first_line(error)}",
+            f"{first_cause(error)}",
             hint="Nothing of it was written; it is applied on the next run.",
         ) from error
 
@@ -329,7 +329,7 @@ def mark_refused(connection: psycopg.Connection, plan: SyncPlan, staging: str) -
 
 def _reason(error: psycopg.Error) -> str:
     detail = error.diag.message_detail
-    return f"{first_line(error)} ({detail})" if detail else first_line(error)
+    return f"{first_cause(error)} ({detail})" if detail else first_cause(error)
 
 
 def _write_dead_letters(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from caspers_lib.domain import GHOST_KITCHEN, AggregateTable, Domain, event_rules
 from caspers_lib.domain.tables import Table, aggregate_table, lifecycle_table
-from caspers_lib.errors import PipelineError
+from caspers_lib.errors import PipelineError, first_cause
 from caspers_lib.medallion.gold import aggregate
 from caspers_lib.medallion.lifecycle import lifecycle_columns, order_lifecycle
 from caspers_lib.medallion.positions import Position, Positions
@@ -136,7 +136,7 @@ class _Update:
             version = int(newest.collect()[0][0])
         except PySparkException as error:
             raise PipelineError(
-                f"The table {self.database}.{table} can't be read: {str(error).splitlines()[0]}",
+                f"The table {self.database}.{table} can't be read: {first_cause(error)}",
                 hint="bronze and silver come first",
             ) from error
         return _Source(self.spark, name, str(detail.id), version)
@@ -203,8 +203,7 @@ class _Update:
                 self._write_whole(table, whole())
         except PySparkException as error:
             raise PipelineError(
-                f"The table {table.name} can't be brought up to date: "
-                f"{str(error).strip().splitlines()[0]}",
+                f"The table {table.name} can't be brought up to date: {first_cause(error)}",
                 hint="run it again: it goes on where it stopped; a full refresh computes it anew",
             ) from error
         self.positions.put(table.name, Position(source.id, source.version, digest))

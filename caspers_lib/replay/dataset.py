@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, first_cause
 
 __all__ = ["CYCLE_KEY", "EPOCH_KEY", "EVENTS_SCHEMA", "SORT_KEY", "STORY_KEY", "EventsFile"]
 
@@ -122,7 +122,7 @@ def _read_metadata(path: Path) -> pq.FileMetaData:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(
-            f"The dataset {path} can't be read as parquet: {str(error).splitlines()[0]}", hint=_HINT
+            f"The dataset {path} can't be read as parquet: {first_cause(error)}", hint=_HINT
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, first_cause
 from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, EventsFile
 from caspers_lib.replay.dataset_measures import measured
 from caspers_lib.replay.dataset_report import DatasetReport
@@ -80,7 +80,7 @@ def _view_of_events(path: Path) -> Iterator["DuckDBPyConnection"]:
             # Within a stream of batches Arrow hands DuckDB's errors on as its own.
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise DatasetError(
-                    f"The dataset {path} can't be read: {str(error).splitlines()[0]}", hint=_HINT
+                    f"The dataset {path} can't be read: {first_cause(error)}", hint=_HINT
                 ) from error
 
 

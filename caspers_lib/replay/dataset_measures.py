@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caspers_lib.domain import LATE_MINUTES, Domain
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, first_cause
 from caspers_lib.replay.dataset import STORY_KEY, EventsFile
 from caspers_lib.replay.dataset_facts import (
     LEAST_RHYTHM_DAYS,
@@ -115,7 +115,7 @@ def _names(events: Path, dimension: str, key: str) -> dict[int, str]:
             rows = file.read(columns=[key, "name"]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(
-            f"The dimension {path} can't be read as parquet: {str(error).splitlines()[0]}",
+            f"The dimension {path} can't be read as parquet: {first_cause(error)}",
             hint="generate the dataset anew, or move the file away",
         ) from error
     return {row[key]: str(row["name"]) for row in rows if row["name"] is not None}

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, first_cause
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.mapping import slice_name
 from caspers_lib.replay.row_groups import read_rows
@@ -49,7 +49,7 @@ def dataset_connection(path: Path, scratch: Path | None) -> Iterator["DuckDBPyCo
             yield connection
         # Past the first batches Arrow hands DuckDB's errors on as its own.
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            first = str(error).strip().splitlines()[0].removeprefix("Invalid Input Error: ")
+            first = first_cause(error).removeprefix("Invalid Input Error: ")
             if first.startswith('"'):  # a refusal of the query's own, as JSON
                 first = first[1:-1]
             raise DatasetError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from caspers_lib.domain import GHOST_KITCHEN, Column, Domain
-from caspers_lib.errors import SinkError
+from caspers_lib.errors import SinkError, first_cause
 from caspers_lib.replay.event_files import (
     cut_batches,
     flush_file,
@@ -282,6 +282,6 @@ def _delta_errors(path: Path) -> Iterator[None]:
             yield
     except DeltaError as error:
         raise SinkError(
-            f"Events can't be written into the Delta table {path}: {str(error).splitlines()[0]}",
+            f"Events can't be written into the Delta table {path}: {first_cause(error)}",
             hint="run again: a window that is not in the table yet is written whole",
         ) from error

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import RootError
+from caspers_lib.errors import RootError, first_cause
 from caspers_lib.spark_sql import quote_name, quote_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _register(spark: "SparkSession", name: str, folder: Path) -> None:
         spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {place}")
     except PySparkException as error:
         raise RootError(
-            f"The Delta folder {folder} can't be a table: {str(error).splitlines()[0]}",
+            f"The Delta folder {folder} can't be a table: {first_cause(error)}",
             hint="move it out of the warehouse",
         ) from error
 

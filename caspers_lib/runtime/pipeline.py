@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from caspers_lib.errors import PipelineError
+from caspers_lib.errors import PipelineError, first_cause
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -59,7 +59,7 @@ def run_update(
                     failure = failure or _flow_failure(message)
                     on_event(message)
     except PySparkException as error:
-        reason = failure or str(error).strip().splitlines()[0]
+        reason = failure or first_cause(error)
         raise PipelineError(f"The pipeline's update failed: {reason}") from error
 
 

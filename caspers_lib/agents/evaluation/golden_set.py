@@ -19,7 +19,7 @@ from caspers_lib.agents.contracts import Priority
 from caspers_lib.agents.refund_policy import OrderFacts, RefundPolicy
 from caspers_lib.agents.triage_answer import OrderLine
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, first_cause
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -169,7 +169,7 @@ def _connection(path: Path) -> Iterator["DuckDBPyConnection"]:
                 yield connection
             except (duckdb.Error, OSError) as error:
                 raise DatasetError(
-                    f"The dataset {path} can't be read: {str(error).strip().splitlines()[0]}",
+                    f"The dataset {path} can't be read: {first_cause(error)}",
                     hint="`caspers dataset check` names what is wrong with it",
                 ) from error
 

@@ -26,7 +26,7 @@ from caspers_lib.agents.model.asking import (
 from caspers_lib.agents.model.client import ModelClient
 from caspers_lib.agents.model.limits import Spent
 from caspers_lib.agents.model.settings import Message, ModelSettings
-from caspers_lib.errors import AnswerError, SettingsError
+from caspers_lib.errors import AnswerError, SettingsError, first_cause
 from caspers_lib.spark_sql import quote_text
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class AiQueryAsker:
     def _answered(self, row: dict[str, object]) -> AnsweredQuestion:
         key, text, error = str(row["key"]), row["result"], row["errorMessage"]
         if text is None:
-            reason = f"ai_query: {str(error or 'it gave no answer').strip().splitlines()[0][:300]}"
+            reason = f"ai_query: {first_cause(str(error or 'it gave no answer'))[:300]}"
             return _outcome(key, None, reason, "unavailable")
         try:
             answer = parsed_answer(

@@ -21,7 +21,7 @@ from caspers_lib.agents.serving.agent_logic import AgentKind
 from caspers_lib.agents.serving.order_lookup import LOOKUP_TOOLS
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.agents.tools import AI_SCHEMA
-from caspers_lib.errors import CaspersError, SettingsError
+from caspers_lib.errors import CaspersError, SettingsError, first_cause
 from caspers_lib.workspace_calls import explained
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _log(
         )
     except mlflow.exceptions.MlflowException as error:
         raise CaspersError(
-            f"The {kind} agent was not registered as {model}: {_summary(error)}",
+            f"The {kind} agent was not registered as {model}: {first_cause(error)}",
             hint="see that the schema exists and that you may create models in it",
         ) from error
     return str(info.registered_model_version)
@@ -306,10 +306,6 @@ def _update(
     with suppress(OperationFailed):
         endpoints.wait_get_serving_endpoint_not_updating(endpoint, timeout=timeout)
     endpoints.update_config_and_wait(endpoint, served_entities=[entity], timeout=timeout)
-
-
-def _summary(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _checked_name(what: str, name: str) -> str:

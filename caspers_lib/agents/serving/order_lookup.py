@@ -14,7 +14,7 @@ from caspers_lib.agents.model.answer_objects import read_number
 from caspers_lib.agents.serving.order_requests import KnownOrder, Unreadable, order_of_facts
 from caspers_lib.agents.tools import AI_SCHEMA, tool_answer
 from caspers_lib.agents.triage_answer import OrderLine
-from caspers_lib.errors import CaspersError, PipelineError
+from caspers_lib.errors import CaspersError, PipelineError, first_cause
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
@@ -54,9 +54,8 @@ class SparkLookup:
         try:
             return _found(order_id, lambda tool: self._rows(tool, order_id))
         except PySparkException as error:
-            summary = next(iter(str(error).splitlines()), type(error).__name__)
             raise PipelineError(
-                f"The tools in {self.schema} can't be called: {summary}",
+                f"The tools in {self.schema} can't be called: {first_cause(error)}",
                 hint="create them with create_tools",
             ) from error
 
@@ -112,9 +111,8 @@ class WarehouseLookup:
         return f"[{','.join(row[0] for row in rows)}]"
 
     def _error(self, why: str) -> CaspersError:
-        summary = next(iter(why.splitlines()), "no reason given")
         return CaspersError(
-            f"The warehouse {self.warehouse_id} gave no answer: {summary}",
+            f"The warehouse {self.warehouse_id} gave no answer: {first_cause(why)}",
             hint="see that it runs and that the agent may use it",
         )
 

@@ -14,7 +14,7 @@ from caspers_lib.agents.model.settings import ModelSettings
 from caspers_lib.agents.model.thread import ModelThread
 from caspers_lib.agents.serving.agent_logic import AgentKind, AgentLogic, agent_logic
 from caspers_lib.agents.serving.order_lookup import WarehouseLookup
-from caspers_lib.errors import CaspersError
+from caspers_lib.errors import CaspersError, first_cause
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -102,8 +102,7 @@ def _workspace() -> "WorkspaceClient":
 
 
 def _no_access(error: Exception) -> CaspersError:
-    summary = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return CaspersError(
-        f"The workspace gives the agent no access: {summary}",
+        f"The workspace gives the agent no access: {first_cause(error)}",
         hint="declare what it uses when it is logged",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import SettingsError, WorkspaceError
+from caspers_lib.errors import SettingsError, WorkspaceError, first_cause
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.workspace.home import ensure_catalog
 from caspers_lib.runtime.workspace.lakehouse import Lakehouse, SparkLakehouse
@@ -188,8 +188,7 @@ def workspace_client(profile: str | None = None) -> "WorkspaceClient":
     try:
         return WorkspaceClient(profile=profile)
     except ValueError as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise WorkspaceError(
-            f"No login to a Databricks workspace: {first}",
+            f"No login to a Databricks workspace: {first_cause(error)}",
             hint="Log in: databricks auth login, or set DATABRICKS_HOST and DATABRICKS_TOKEN.",
         ) from error

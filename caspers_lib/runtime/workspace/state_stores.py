@@ -10,7 +10,7 @@ from functools import partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import ResourceStateError, SettingsError, WorkspaceError
+from caspers_lib.errors import ResourceStateError, SettingsError, WorkspaceError, first_cause
 from caspers_lib.runtime.workspace.persistence import Persistence
 from caspers_lib.runtime.workspace.resource_state import (
     GONE_OR_FOUND,
@@ -311,8 +311,8 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except PySparkException as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        said = refusal(what, first, f"{type(error).__name__} {error.getCondition() or ''}".strip())
+        kind = f"{type(error).__name__} {error.getCondition() or ''}".strip()
+        said = refusal(what, first_cause(error), kind)
         raise ResourceStateError(said.message, hint=said.hint) from error
 
 
