@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
@@ -19,9 +19,11 @@ from caspers_lib.console.decisions.values import (
     COMPLAINT_CASES,
     REFUND_CASES,
     TRANSITIONS,
+    Action,
     DecisionRequest,
     Refusal,
     Situation,
+    Status,
 )
 
 ANN, BEN = Person("ann@example.com", "manager"), Person("ben@example.com", "manager")
@@ -155,6 +157,99 @@ def test_a_reversal_needs_a_manager_and_a_reason_and_then_it_can_be_given_again(
     assert [each.status for each in refunds.trail("o-1")] == ["approved", "pending", "approved"]
 
 
+def test_who_decided_undoes_it_within_ten_seconds_and_nobody_else(
+    refunds: DecisionStore, business: Any
+) -> None:
+    refunds.decide(asks(), AIDA)
+    undo = asks(action="undo", version=1)
+    assert code(refunds, undo, ANN) == "forbidden"
+    assert code(refunds, undo, VIC) == "forbidden"
+    undone = refunds.decide(undo, AIDA)
+    assert (undone.action, undone.status, undone.amount_usd) == ("undo", "pending", 0)
+    assert undone.amount_before_usd == USD("7.50")
+    assert code(refunds, asks(action="undo", version=2), AIDA) == "wrong_status"
+    refunds.decide(asks(version=2, key="again"), AIDA)
+    refunds.decide(asks(action="reverse", version=3, reason="no"), ANN)
+    assert code(refunds, asks(action="undo", version=3, key="late"), AIDA) == "stale"
+    assert code(refunds, asks(action="undo", version=4), ANN) == "wrong_status"
+    refunds.decide(asks(version=4, key="third"), AIDA)
+    age_decisions(business, seconds=11)
+    with pytest.raises(Refusal, match="The 10 seconds to undo are over") as refused:
+        refunds.decide(asks(action="undo", version=5), AIDA)
+    assert refused.value.code == "wrong_status"
+    assert refunds.trail("o-1")[-1].status == "approved"
+
+
+def age_decisions(business: Any, *, seconds: int) -> None:
+    """Let the decisions about refunds be made that long ago."""
+    trail = REFUND_CASES.trail
+    with business.connect(REFUND_CASES.spec) as connection:
+        connection.execute(
+            f"ALTER TABLE {trail} DISABLE TRIGGER append_only;"
+            f"UPDATE {trail} SET decided_at = decided_at - interval '{seconds} seconds';"
+            f"ALTER TABLE {trail} ENABLE TRIGGER append_only".encode()
+        )
+
+
+def test_undoing_a_second_approval_takes_two_people_again(
+    refunds: DecisionStore, business: Any
+) -> None:
+    business.refund("o-2", refund_usd=101)
+    usd = USD("101.00")
+    refunds.decide(asks("o-2", amount_usd=usd), ANN)
+    refunds.decide(asks("o-2", amount_usd=usd, version=1), BEN)
+    assert refunds.decide(asks("o-2", action="undo", version=2), BEN).status == "pending"
+    again = refunds.decide(asks("o-2", amount_usd=usd, version=3), ANN)
+    assert again.status == "waiting"
+
+
+def test_undoing_what_ended_an_escalated_case_leaves_it_escalated(
+    complaints: DecisionStore,
+) -> None:
+    complaints.decide(asks("c-1", action="escalate", reason="a lawyer writes"), AIDA)
+    complaints.decide(asks("c-1", action="reject", version=1, reason="settled"), ANN)
+    undone = complaints.decide(asks("c-1", action="undo", version=2), ANN)
+    assert (undone.status_before, undone.status) == ("rejected", "escalated")
+    closing = asks("c-1", action="reject", version=3, reason="mine")
+    assert code(complaints, closing, AIDA) == "forbidden"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"decision": "escalate", "credit_amount": None, "priority": "high"},
+     {"decision": "escalate", "credit_amount": None, "priority": "urgent"},
+     {"decision": " Escalate", "credit_amount": None, "priority": None},
+     {"decision": "suggest_credit", "credit_amount": 5.25, "priority": "URGENT"}],
+)  # fmt: skip
+def test_a_grave_complaint_is_not_ended_without_a_reason(
+    business: Any, complaints: DecisionStore, answer: dict[str, object]
+) -> None:
+    business.complaint("grave", order="o-1", **answer)
+    for reason in ("", "  \n"):
+        assert code(complaints, asks("grave", action="reject", reason=reason)) == "wrong_request"
+        accept = asks("grave", amount_usd=USD("5.25"), reason=reason)
+        assert code(complaints, accept) == "wrong_request"
+    refused, made = complaints.decide_each(
+        [asks("grave", action="reject", key="in bulk"), asks("c-1", action="reject")], ANN
+    )
+    assert isinstance(refused, Refusal)
+    assert isinstance(made, Decided)
+    closed = complaints.decide(asks("grave", action="reject", reason="called them"), ANN)
+    assert closed.status == "rejected"
+
+
+def test_a_trail_of_an_older_console_learns_to_undo(refunds: DecisionStore, business: Any) -> None:
+    refunds.decide(asks(), ANN)
+    older = ", ".join(f"('{a}', '{b}', '{c}')" for a, b, c in TRANSITIONS if b != "undo")
+    with business.connect(REFUND_CASES.spec) as connection:
+        connection.execute(
+            f"ALTER TABLE {REFUND_CASES.trail} DROP CONSTRAINT undone_by_who_decided,"
+            " DROP CONSTRAINT is_a_transition, ADD CONSTRAINT is_a_transition"
+            f" CHECK ((status_before, action, status) IN ({older}))".encode()
+        )
+    assert refunds.decide(asks(action="undo", version=1), ANN).status == "pending"
+
+
 def test_an_order_that_vanished_or_changed_while_the_page_was_open(
     refunds: DecisionStore, business: Any
 ) -> None:
@@ -186,6 +281,8 @@ def test_a_complaint_is_accepted_with_a_reply_escalated_or_closed(
     up = complaints.decide(asks("c-1", action="escalate", reason="a lawyer writes"), AIDA)
     assert (up.status, up.order_id) == ("escalated", "o-1")
     accept = asks("c-1", amount_usd=USD("5.25"), version=1, reply="We are sorry. <3")
+    assert code(complaints, accept, ANN) == "wrong_request"
+    accept = replace(accept, reason="the lawyer agrees")
     assert code(complaints, accept, AIDA) == "forbidden"
     done = complaints.decide(accept, ANN)
     assert (done.status, done.amount_usd, done.reply) == ("approved", USD("5.25"), accept.reply)
@@ -238,6 +335,7 @@ def test_the_trail_is_append_only_and_holds_every_row_to_its_chain(
         ({"earlier": "somebody"}, psycopg.errors.ForeignKeyViolation),
         ({"before": "rejected"}, psycopg.errors.ForeignKeyViolation),
         ({"action": "approve", "status": "approved", "gets": 7.5}, psycopg.errors.CheckViolation),
+        ({"action": "undo"}, psycopg.errors.CheckViolation),
         ({"gets": 1}, psycopg.errors.CheckViolation),
         ({"gets": "'NaN'"}, psycopg.errors.CheckViolation),
         ({"key": ""}, psycopg.errors.CheckViolation),
@@ -308,31 +406,41 @@ def test_a_server_that_stays_away_is_said_so_and_nothing_is_half_made(
     assert refunds.trail("o-1") == ()
 
 
-@given(
-    status=st.sampled_from(["pending", "waiting", "approved", "changed", "rejected", "escalated"]),
-    action=st.sampled_from(["approve", "change", "reject", "escalate", "reverse"]),
-    amount=st.decimals(min_value=0, max_value=200, places=2),
-    person=st.sampled_from([ANN, BEN, AIDA, VIC]),
-    suggested=st.none() | st.decimals(min_value=0, max_value=200, places=2),
-)
-def test_whatever_is_asked_a_step_is_a_transition_within_the_limits(
-    status: Any, action: Any, amount: Decimal, person: Person, suggested: Decimal | None
-) -> None:
-    now = Situation(
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    """A complaint of 150 USD, undecided or last decided by Ann."""
+    status = draw(st.sampled_from(get_args(Status)))
+    is_decided = status != "pending"
+    return Situation(
         case_id="o-1",
-        version=0 if status == "pending" else 1,
+        version=int(is_decided),
         status=status,
         amount_usd=USD("120.00") if status == "waiting" else USD("5.00"),
-        suggested_usd=suggested,
+        suggested_usd=draw(st.none() | st.decimals(min_value=0, max_value=200, places=2)),
         order_total_usd=USD("150.00"),
-        decided_by=None if status == "pending" else ANN.name,
-        decided_action=None if status == "pending" else "approve",
+        decided_by=ANN.name if is_decided else None,
+        decided_action="approve" if is_decided else None,
+        decided_seconds_ago=draw(st.floats(min_value=0, max_value=20)),
+        status_before=draw(st.sampled_from(["pending", "waiting", "escalated"])),
+        is_grave=draw(st.booleans()),
     )
+
+
+@given(
+    now=situations(),
+    action=st.sampled_from(get_args(Action)),
+    amount=st.decimals(min_value=0, max_value=200, places=2),
+    reason=st.sampled_from(["", " ", "why"]),
+    person=st.sampled_from([ANN, BEN, AIDA, VIC]),
+)
+def test_whatever_is_asked_a_step_is_a_transition_within_the_limits(
+    now: Situation, action: Any, amount: Decimal, reason: str, person: Person
+) -> None:
     wanted = asks(
         action=action,
         amount_usd=amount if action in ("approve", "change") else None,
         version=now.version,
-        reason="why",
+        reason=reason,
     )
     try:
         step = next_step(COMPLAINT_CASES, now, wanted, person, ACCESS)
@@ -340,6 +448,12 @@ def test_whatever_is_asked_a_step_is_a_transition_within_the_limits(
         return
     assert (now.status, step.action, step.status) in TRANSITIONS
     assert person is not VIC
+    if action in ("approve", "reject") and (now.is_grave or now.status == "escalated"):
+        assert reason.strip()
+    if action == "undo":
+        assert person is ANN
+        assert now.decided_seconds_ago <= 10
+        assert step.status == ("escalated" if now.status_before == "escalated" else "pending")
     assert step.amount_usd <= USD("150.00")
     assert (step.amount_usd > 0) == (step.status in ("approved", "changed", "waiting"))
     if step.status in ("approved", "changed"):

@@ -50,7 +50,7 @@ class WantedDecision(BaseModel):
         version: the case's version that the person saw.
         action: what they want.
         amount_usd: with approve, the amount that they saw; with change, the new one.
-        reason: why; change, escalate and reverse need one.
+        reason: why; change, escalate and reverse need one, and whatever ends an urgent complaint.
         reply: what the customer is told, of a complaint.
         key: any text of your own for this request alone; sent again, it is made once.
     """

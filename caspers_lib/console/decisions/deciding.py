@@ -34,7 +34,7 @@ from caspers_lib.console.decisions.values import (
     Step,
 )
 from caspers_lib.console.json_columns import json_sql
-from caspers_lib.console.queries import amount_sql, table_sql
+from caspers_lib.console.queries import amount_sql, table_sql, text_sql
 from caspers_lib.console.remembered import Remembered, rest_seconds
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase.identifiers import quote_identifier
@@ -86,6 +86,7 @@ class _Answer:
     order_id: str | None
     suggested_usd: Decimal | None
     order_total_usd: Decimal | None
+    is_grave: bool
 
 
 _INSERT = """
@@ -111,7 +112,7 @@ _EDITION = """
 """
 _UNDER_KEY = "SELECT asked, case_id, version FROM {trail} WHERE key = %s"
 _ANSWER = """
-    SELECT order_id, {amount}
+    SELECT order_id, {amount}, {label}, {priority}
     FROM (SELECT order_id, {answer} AS agent_response FROM {table} WHERE {key} = %s) AS found
 """
 
@@ -305,6 +306,8 @@ class DecisionStore:
             with self.database.reading() as connection:
                 query = _ANSWER.format(
                     amount=amount_sql(kind.amount),
+                    label=text_sql("decision"),
+                    priority=text_sql("priority"),
                     answer=json_sql(connection, kind.spec, "agent_response"),
                     table=table_sql(kind.spec),
                     key=quote_identifier(kind.key),
@@ -312,9 +315,9 @@ class DecisionStore:
                 found = connection.execute(query.encode(), (case_id,)).fetchone()
         except psycopg.errors.UndefinedTable:
             found = None
-        order_id, suggested = found or (None, None)
+        order_id, suggested, label, priority = found or (None, None, None, None)
         total = None if order_id is None else self._order_total(order_id)
-        return _Answer(order_id, suggested, total)
+        return _Answer(order_id, suggested, total, kind.is_grave(label, priority))
 
     def _situation(self, connection: Connection, answer: _Answer, case_id: str) -> Situation:
         known: dict[str, Any] = {
@@ -322,8 +325,10 @@ class DecisionStore:
             "suggested_usd": answer.suggested_usd,
             "order_total_usd": answer.order_total_usd,
             "is_there": answer.order_id is not None,
+            "is_grave": answer.is_grave,
         }
         for last in self._read(connection, _LAST_OF_CASE, case_id):
+            [(moment,)] = connection.execute("SELECT clock_timestamp()").fetchall()
             known |= {
                 "version": last.version,
                 "status": last.status,
@@ -331,6 +336,8 @@ class DecisionStore:
                 "decided_by": last.person,
                 "decided_at": last.decided_at,
                 "decided_action": last.action,
+                "decided_seconds_ago": (moment - last.decided_at).total_seconds(),
+                "status_before": last.status_before,
             }
         return Situation(**known)
 

@@ -1,6 +1,6 @@
 """What a decision leads to: pure functions of the case's situation, the request and the person.
 
-Contract: DESIGN section 8. The database refuses by constraints what these functions never ask for.
+The database refuses by constraints what these functions never ask for.
 """
 
 from datetime import UTC
@@ -10,6 +10,7 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.decisions.values import (
     CENT,
     TRANSITIONS,
+    UNDO_SECONDS,
     CaseKind,
     DecisionRequest,
     RecordedAction,
@@ -21,14 +22,6 @@ from caspers_lib.console.decisions.values import (
 
 __all__ = ["next_step", "refuse_viewers", "refuse_wrong_requests"]
 
-_SPOKEN: dict[Status, str] = {
-    "pending": "sent back to pending",
-    "waiting": "approved and waits for a second person",
-    "approved": "approved",
-    "changed": "changed",
-    "rejected": "rejected",
-    "escalated": "escalated",
-}
 _SHOWN_ID = 80
 _NO_MONEY = Decimal("0.00")
 
@@ -93,8 +86,18 @@ def next_step(
             f"There is no answer of the agent for {_shown(kind, now)}.",
             hint="Load the list again.",
         )
+    if wanted.action == "undo":
+        return _undo(kind, now, person)
     if wanted.action == "reverse":
         return _reversal(kind, now, person)
+    ends_it = wanted.action in ("approve", "reject")
+    if ends_it and (now.is_grave or now.status == "escalated") and not wanted.reason.strip():
+        raise Refusal(
+            "wrong_request",
+            "An urgent or escalated complaint is not decided without a reason, "
+            f"{_shown(kind, now)}.",
+            hint="Read it, then give the reason.",
+        )
     if now.status == "escalated":
         _managers_only(person, f"decide what was escalated, {_shown(kind, now)}")
     if wanted.action == "reject":
@@ -169,6 +172,26 @@ def _reversal(kind: CaseKind, now: Situation, person: Person) -> Step:
     return _step(kind, now, "reverse", "pending", _NO_MONEY)
 
 
+def _undo(kind: CaseKind, now: Situation, person: Person) -> Step:
+    if now.decided_action in (None, "reverse", "undo"):
+        raise Refusal("wrong_status", f"There is no decision to undo about {_shown(kind, now)}.")
+    if person.name != now.decided_by:
+        raise Refusal(
+            "forbidden",
+            f"Only {now.decided_by} may undo what they decided about {_shown(kind, now)}.",
+            hint="A manager can reverse a decision, with a reason.",
+        )
+    if now.decided_seconds_ago > UNDO_SECONDS:
+        raise Refusal(
+            "wrong_status",
+            f"The {UNDO_SECONDS} seconds to undo are over: {_latest(kind, now)}.",
+            hint="A manager can reverse a decision, with a reason.",
+        )
+    # Two people have to agree anew: who undoes must not become the first of them.
+    back: Status = "escalated" if now.status_before == "escalated" else "pending"
+    return _step(kind, now, "undo", back, _NO_MONEY)
+
+
 def _step(
     kind: CaseKind, now: Situation, action: RecordedAction, status: Status, amount: Decimal
 ) -> Step:
@@ -218,7 +241,7 @@ def _managers_only(person: Person, what: str) -> None:
 def _stale(kind: CaseKind, now: Situation) -> Refusal:
     return Refusal(
         "stale",
-        f"This is not what you saw any more, {_shown(kind, now)}: {_latest(now)}.",
+        f"This is not what you saw any more, {_shown(kind, now)}: {_latest(kind, now)}.",
         hint="Load it again, then decide.",
     )
 
@@ -226,17 +249,18 @@ def _stale(kind: CaseKind, now: Situation) -> Refusal:
 def _wrong_status(kind: CaseKind, now: Situation, action: str) -> Refusal:
     return Refusal(
         "wrong_status",
-        f"Can't {action.replace('_', ' ')} {_shown(kind, now)}: {_latest(now)}.",
+        f"Can't {action.replace('_', ' ')} {_shown(kind, now)}: {_latest(kind, now)}.",
         hint="A manager can reverse a decision, with a reason.",
     )
 
 
-def _latest(now: Situation) -> str:
+def _latest(kind: CaseKind, now: Situation) -> str:
     if now.decided_by is None or now.decided_at is None:
         return "nobody has decided it yet"
     when = now.decided_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     amount = f" with {now.amount_usd} USD" if now.amount_usd else ""
-    return f"{now.decided_by} {_SPOKEN[now.status]}{amount} at {when}"
+    what = "sent back to pending" if now.status == "pending" else kind.spoken(now.status)
+    return f"{now.decided_by} {what}{amount} at {when}"
 
 
 def _shown(kind: CaseKind, now: Situation) -> str:

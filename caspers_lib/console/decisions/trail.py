@@ -1,9 +1,9 @@
 """The audit trail: one append-only table of decisions a kind, which is the state as well.
 
-Contract: DESIGN section 8. A case is where its latest decision put it. Each decision names the one
+A case is where its latest decision put it. Each decision names the one
 before it, what it found and what it left, and the database holds every row to that chain: two
-decisions can't follow the same one, nothing follows a refund but its reversal, and no amount is
-above the order's total. So a refund can't be given twice, whoever writes here.
+decisions can't follow the same one, nothing follows a refund but what takes it back, and no amount
+is above the order's total. So a refund can't be given twice, whoever writes here.
 """
 
 from psycopg import Connection
@@ -45,7 +45,6 @@ CREATE TABLE IF NOT EXISTS {trail} (
     CONSTRAINT begins_pending CHECK (
         version > 1 OR (status_before = 'pending' AND amount_before_usd = 0 AND person_before = '')
     ),
-    CONSTRAINT is_a_transition CHECK ((status_before, action, status) IN ({transitions})),
     CONSTRAINT money_where_it_is_given CHECK ((status IN ({money})) = (amount_usd > 0)),
     CONSTRAINT not_above_the_total CHECK (
         amount_usd = 0
@@ -60,6 +59,22 @@ CREATE TABLE IF NOT EXISTS {trail} (
         action <> 'second_approval' OR amount_usd = amount_before_usd
     )
 )
+"""
+
+# Of a trail that an older console made, these are made anew.
+_CONSTRAINTS = """
+ALTER TABLE {trail}
+    DROP CONSTRAINT IF EXISTS is_a_transition,
+    ADD CONSTRAINT is_a_transition CHECK ((status_before, action, status) IN ({transitions})),
+    DROP CONSTRAINT IF EXISTS undone_by_who_decided,
+    ADD CONSTRAINT undone_by_who_decided CHECK (action <> 'undo' OR person = person_before)
+"""
+
+_IS_READY = """
+    SELECT EXISTS (
+        SELECT FROM pg_constraint
+        WHERE conrelid = to_regclass(%s) AND conname = 'undone_by_who_decided'
+    )
 """
 
 _APPEND_ONLY = """
@@ -88,7 +103,6 @@ def trail_sql(kind: CaseKind) -> str:
     money = ", ".join(f"'{status}'" for status in ("waiting", *GIVEN))
     table = _TABLE.format(
         trail=kind.trail,
-        transitions=transitions,
         money=money,
         longest_reason=LONGEST_REASON,
         longest_reply=LONGEST_REPLY,
@@ -96,11 +110,12 @@ def trail_sql(kind: CaseKind) -> str:
         longest_key=_LONGEST_KEY,
     )
     rest = _APPEND_ONLY.format(trail=kind.trail, noun=kind.noun)
-    return f"CREATE SCHEMA IF NOT EXISTS console;\n{table};\n{rest}"
+    constraints = _CONSTRAINTS.format(trail=kind.trail, transitions=transitions)
+    return f"CREATE SCHEMA IF NOT EXISTS console;\n{table};\n{constraints};\n{rest}"
 
 
 def prepare_trail(connection: Connection, kind: CaseKind) -> None:
-    """Make a kind's trail, unless it is there.
+    """Make a kind's trail, or bring an older one up to date.
 
     Args:
         connection: to the kind's database, whose role may create a schema.
@@ -110,8 +125,8 @@ def prepare_trail(connection: Connection, kind: CaseKind) -> None:
         psycopg.Error: the role may not create it, or the server can't be reached.
     """
     with connection.transaction():
-        found = connection.execute("SELECT to_regclass(%s)", (kind.trail,)).fetchone()
-        if found == (None,):
+        [(is_ready,)] = connection.execute(_IS_READY.encode(), (kind.trail,)).fetchall()
+        if not is_ready:
             # Two consoles that start together would make the same things.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('caspers console'))")
             connection.execute(trail_sql(kind).encode())

@@ -21,6 +21,7 @@ __all__ = [
     "LARGEST_USD",
     "REFUND_CASES",
     "TRANSITIONS",
+    "UNDO_SECONDS",
     "Action",
     "CaseKind",
     "DecisionRequest",
@@ -51,16 +52,21 @@ Usd: TypeAlias = Annotated[
 ]
 """An amount of money in a request: a number, or the same as a text."""
 
-Action: TypeAlias = Literal["approve", "change", "reject", "escalate", "reverse"]
-"""What a person asks for. Of a complaint, to approve is to accept, and to reject is to close."""
+Action: TypeAlias = Literal["approve", "change", "reject", "escalate", "reverse", "undo"]
+"""What a person asks for. Of a complaint, to approve is to accept, and to reject is to close.
+
+A manager reverses any decision, with a reason; whoever decided undoes their own within seconds."""
 
 RecordedAction: TypeAlias = Literal[
-    "approve", "change", "reject", "escalate", "reverse", "second_approval"
+    "approve", "change", "reject", "escalate", "reverse", "undo", "second_approval"
 ]
 """What the audit trail says: the approval of what waits for a second person is its own action."""
 
 Status: TypeAlias = Literal["pending", "waiting", "approved", "changed", "rejected", "escalated"]
 """Where a case is; `waiting` is for a second person."""
+
+UNDO_SECONDS = 10
+"""For so long, by the database's clock, the person who decided may undo it."""
 
 GIVEN: tuple[Status, ...] = ("approved", "changed")
 """The statuses in which a customer gets money."""
@@ -86,10 +92,19 @@ TRANSITIONS: frozenset[tuple[Status, RecordedAction, Status]] = frozenset(
         ("approved", "reverse", "pending"),
         ("changed", "reverse", "pending"),
         ("rejected", "reverse", "pending"),
+        ("escalated", "undo", "pending"),
+        ("waiting", "undo", "pending"),
+        ("approved", "undo", "pending"),
+        ("changed", "undo", "pending"),
+        ("rejected", "undo", "pending"),
+        ("waiting", "undo", "escalated"),
+        ("approved", "undo", "escalated"),
+        ("changed", "undo", "escalated"),
+        ("rejected", "undo", "escalated"),
     }
 )
 """What leads where: status before, action, status after. Nothing leads from a refund to a second
-one but its reversal."""
+one but its reversal or its undoing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +142,31 @@ class CaseKind:
         """The table of cases that lists read, `schema.table`."""
         return f"console.{self.noun}_cases"
 
+    def is_grave(self, label: str | None, priority: str | None) -> bool:
+        """Whether the agent hands a case to a person: nobody ends it without a reason.
+
+        Args:
+            label: the answer's class or decision.
+            priority: how urgent it is.
+        """
+        words = [(text or "").strip().casefold() for text in (label, priority)]
+        return self.has_reply and (words[0] == "escalate" or words[1] == "urgent")
+
+    def spoken(self, status: Status) -> str:
+        """A status in the words of this kind.
+
+        Args:
+            status: where a case is.
+        """
+        words: dict[Status, str] = {"waiting": "approved and waits for a second person"}
+        if self.has_reply:
+            words = {
+                "waiting": "accepted and waits for a second person",
+                "approved": "accepted",
+                "rejected": "closed",
+            }
+        return words.get(status, status)
+
 
 REFUND_CASES = CaseKind(
     name="refunds",
@@ -155,7 +195,7 @@ class DecisionRequest:
         version: the case's version that the person saw; 0 before the first decision.
         action: what they want.
         amount_usd: with approve, the amount that they saw; with change, the new one; else None.
-        reason: why; change, escalate and reverse need one.
+        reason: why; change, escalate and reverse need one, and whatever ends a grave case.
         reply: what the customer is told, of a complaint.
         key: of this request alone; the same request may be sent again under it.
     """
@@ -183,6 +223,9 @@ class Situation:
         decided_by: who made the latest decision; None before the first.
         decided_at: when.
         decided_action: what it was.
+        decided_seconds_ago: how long ago, by the database's clock.
+        status_before: where the case was before it.
+        is_grave: the agent says that a person has to read it.
         is_there: whether the agent's answer is still there.
     """
 
@@ -195,6 +238,9 @@ class Situation:
     decided_by: str | None = None
     decided_at: datetime | None = None
     decided_action: RecordedAction | None = None
+    decided_seconds_ago: float = 0.0
+    status_before: Status = "pending"
+    is_grave: bool = False
     is_there: bool = True
 
 
