@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
@@ -29,26 +27,16 @@ from caspers_lib.console.health import health_router
 from caspers_lib.console.live_api import live_api_router
 from caspers_lib.console.live_pages import live_router
 from caspers_lib.console.live_reading import LiveReader
-from caspers_lib.console.pages import PACKAGE, render
+from caspers_lib.console.pages import PACKAGE, path_below_root, render
 from caspers_lib.console.source import ReplayControls, StatusSource
 from caspers_lib.console.web.errors import install_errors
 from caspers_lib.console.web.events import Changes
-from caspers_lib.console.web.guard import WriteGuard
+from caspers_lib.console.web.guard import RequestGuard
 from caspers_lib.console.web.identity import person_of
+from caspers_lib.console.web.middleware import HeadAsGet, PublicAddress, SecurityHeaders
 from caspers_lib.lakebase import SyncSpec, agent_tables, order_tables
 
-__all__ = ["CONTENT_SECURITY_POLICY", "ConsoleParts", "create_app"]
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
-    " object-src 'none'"
-)
-SECURITY_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+__all__ = ["ConsoleParts", "create_app"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +50,7 @@ class ConsoleParts:
         status: tells the business's status, from any thread; None where the console stands alone.
         controls: the replay's controls; None where there is none to steer.
         access: who may decide what, and steer.
+        host: the name or address that its server listens on, which requests may name.
         clock: seconds that pass.
     """
 
@@ -71,24 +60,8 @@ class ConsoleParts:
     status: StatusSource | None = None
     controls: ReplayControls | None = None
     access: ConsoleAccess = field(default_factory=ConsoleAccess)
+    host: str = "localhost"
     clock: Callable[[], float] = time.monotonic
-
-
-class SecurityHeaders:
-    """ASGI middleware that puts the security headers on every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and complete the answer's headers."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
 
 
 def create_app(parts: ConsoleParts) -> FastAPI:
@@ -101,12 +74,18 @@ def create_app(parts: ConsoleParts) -> FastAPI:
     Args:
         parts: what it is made of; who made them closes the databases.
     """
+    access = parts.access
     app = FastAPI(
         title="Casper's Kitchens",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(SecurityHeaders), Middleware(WriteGuard, proxy=parts.access.proxy)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(HeadAsGet),
+            Middleware(PublicAddress, proxy=access.proxy, root_path=access.root_path),
+            Middleware(RequestGuard, proxy=access.proxy, host=parts.host),
+        ],
     )
     app.mount("/static", StaticFiles(directory=PACKAGE / "static"), name="static")
     install_errors(app)
@@ -137,10 +116,11 @@ def create_app(parts: ConsoleParts) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        path, headers = request.url.path, dict(error.headers or {})
+        path, headers = path_below_root(request), dict(error.headers or {})
         if error.status_code == 405 and (allowed := app.openapi()["paths"].get(path)):
             # The router names the methods of the first of the path's routes alone.
-            headers["Allow"] = ", ".join(sorted(method.upper() for method in allowed))
+            methods = {*allowed, "head"} if "get" in allowed else allowed
+            headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
         if path.startswith("/api/"):
             document = {"code": f"http_{error.status_code}", "message": error.detail, "hint": ""}
             return JSONResponse(document, error.status_code, headers=headers)

@@ -110,7 +110,7 @@ def _answer(request: Request, message: str, hint: str = "", *, ok: bool) -> Resp
     if "text/html" in request.headers.get("accept", ""):
         if not ok:
             raise HTTPException(code, _sentences(message, hint))
-        return RedirectResponse("/", status_code=303)
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/", status_code=303)
     document = {"message": message} if ok else {"error": message, "hint": hint}
     return JSONResponse(document, status_code=code)
 

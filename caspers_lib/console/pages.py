@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from caspers_lib.console import formats
 
-__all__ = ["PACKAGE", "WORKSPACES", "render"]
+__all__ = ["PACKAGE", "WORKSPACES", "path_below_root", "render"]
 
 PACKAGE = Path(__file__).parent
 WORKSPACES = (("/", "Live"), ("/refunds", "Refunds"), ("/complaints", "Complaints"))
@@ -27,9 +27,15 @@ def render(request: Request, template: str, *, code: int = 200, **values: object
         values: what the template shows, as data: each text is escaped.
     """
     page = _templates().get_template(template)
-    here, person = _workspace(request.url.path), getattr(request.state, "person", None)
-    html = page.render(workspaces=WORKSPACES, here=here, person=person, **values)
-    return HTMLResponse(html, status_code=code, headers={"Cache-Control": "no-store"})
+    here = _workspace(path_below_root(request))
+    person, root = getattr(request.state, "person", None), request.scope.get("root_path", "")
+    html = page.render(workspaces=WORKSPACES, here=here, person=person, root=root, **values)
+    return HTMLResponse(html, status_code=code)
+
+
+def path_below_root(request: Request) -> str:
+    """The request's path without the prefix under which a proxy publishes the console."""
+    return request.url.path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _workspace(path: str) -> str:

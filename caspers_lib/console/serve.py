@@ -62,6 +62,8 @@ class ConsoleServer:
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                # Whom to believe about the address is the application's setting.
+                proxy_headers=False,
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )

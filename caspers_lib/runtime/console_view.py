@@ -1,10 +1,12 @@
 """The console alone on a terminal: where it is served, until a signal ends it."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 from psycopg.conninfo import make_conninfo
 
+from caspers_lib.console.access import access_from_environment
 from caspers_lib.console.app import ConsoleParts, create_app
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.serve import ConsoleServer
@@ -22,6 +24,7 @@ def run_console(
     host: str,
     port: int,
     say: Callable[[str], None] = print,
+    environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Serve the console until SIGINT or SIGTERM.
 
@@ -31,11 +34,14 @@ def run_console(
         host: the address to listen on.
         port: the port; 0 takes a free one.
         say: tells a person a line.
+        environment: the variables that say who may do what.
 
     Raises:
+        SettingsError: a variable `CONSOLE_...` is unknown, or has a wrong value.
         PostgresError: a connection string can't be read.
         ConsoleError: the address can't be had.
     """
+    access = access_from_environment(environment)
     complaints_dsn = complaints_dsn or beside(dsn)
     connection_parameters(dsn)
     connection_parameters(complaints_dsn)
@@ -44,7 +50,11 @@ def run_console(
         closing(ConsoleDatabase(REFUNDS.database, lambda: dsn)) as refunds,
         closing(ConsoleDatabase(COMPLAINTS.database, lambda: complaints_dsn)) as complaints,
         ConsoleServer(
-            create_app(ConsoleParts(refunds=refunds, complaints=complaints)), host=host, port=port
+            create_app(
+                ConsoleParts(refunds=refunds, complaints=complaints, access=access, host=host)
+            ),
+            host=host,
+            port=port,
         ) as server,
     ):
         say(f"console: {server.url}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Event, Thread
 
+from caspers_lib.console.access import ConsoleAccess, access_from_environment
 from caspers_lib.console.app import ConsoleParts, create_app
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.serve import ConsoleServer
@@ -60,6 +61,7 @@ class Demo:
         tick_seconds: wall-clock seconds between two ticks of the live replay.
         progress: what the stages report.
         command: what owns ROOT, as others read it.
+        access: who may do what in the console; as the variables `CONSOLE_...` say.
     """
 
     business: LocalBusiness
@@ -68,6 +70,7 @@ class Demo:
     tick_seconds: float = 3.0
     progress: Progress = field(default_factory=Progress)
     command: str = "caspers demo"
+    access: ConsoleAccess = field(default_factory=lambda: access_from_environment(os.environ))
     url: str | None = None
     _tables: dict[str, TableNow] = field(default_factory=dict)
 
@@ -142,6 +145,8 @@ class Demo:
                 tables=self.business.synced_tables,
                 status=self.live_status,
                 controls=DemoControls(self._replay_state(), self.business.now),
+                access=self.access,
+                host=self.host,
             )
             with ConsoleServer(create_app(parts), host=self.host, port=self.port) as server:
                 yield server

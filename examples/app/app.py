@@ -16,4 +16,4 @@ app = create_app(ConsoleParts(refunds=refunds, complaints=complaints, access=acc
 
 if __name__ == "__main__":
     port = int(os.environ["DATABRICKS_APP_PORT"])
-    uvicorn.run(app, host="0.0.0.0", port=port)  # noqa: S104 - behind the proxy
+    uvicorn.run(app, host="0.0.0.0", port=port, proxy_headers=False)  # noqa: S104 - behind the proxy

@@ -37,8 +37,20 @@ def test_limits_are_amounts() -> None:
     ("name", "value"),
     [("CONSOLE_PROXY", "maybe"), ("CONSOLE_EVERYBODY", "king"), ("CONSOLE_AGENT_LIMIT_USD", "-1"),
      ("CONSOLE_AGENT_LIMIT_USD", "NaN"), ("CONSOLE_FOUR_EYES_USD", "1e309"),
-     ("CONSOLE_FOUR_EYES_USD", "a lot")],
+     ("CONSOLE_FOUR_EYES_USD", "a lot"), ("CONSOLE_ROOT_PATH", "//evil.example"),
+     ("CONSOLE_ROOT_PATH", "casper"), ("CONSOLE_ROOT_PATH", "/a b")],
 )  # fmt: skip
 def test_a_wrong_value_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"{name} is '{value}'"):
         access_from_environment({name: value})
+
+
+def test_a_root_path_is_kept_without_its_last_slash() -> None:
+    assert access_from_environment({"CONSOLE_ROOT_PATH": "/ops/casper/"}).root_path == "/ops/casper"
+    assert access_from_environment({"CONSOLE_ROOT_PATH": "/"}).root_path == ""
+
+
+def test_a_variable_that_is_no_setting_is_refused_by_name() -> None:
+    with pytest.raises(SettingsError, match="CONSOLE_MANAGER is no setting") as refused:
+        access_from_environment({"CONSOLE_MANAGER": "ann@example.com", "HOME": "/"})
+    assert "CONSOLE_MANAGERS" in refused.value.hint

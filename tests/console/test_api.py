@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from caspers_lib.agents.evaluation.labels import read_complaint_labels, read_refund_labels
 from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.decisions.values import REFUND_CASES
-from caspers_lib.console.web.guard import MAX_BODY_BYTES, WriteGuard
+from caspers_lib.console.web.guard import MAX_BODY_BYTES, RequestGuard
 
 ACCESS = ConsoleAccess(
     proxy=True,
@@ -207,7 +207,7 @@ def test_the_longest_id_that_the_document_allows_fits_in_an_address(
 
 def test_a_method_that_is_none_is_told_which_there_are(client: httpx.Client) -> None:
     answer = client.delete(f"{HOME}/decisions")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert client.delete("/refunds").headers["allow"] == "GET"
 
 
@@ -283,7 +283,7 @@ def test_what_people_decided_are_labels_that_the_evaluation_reads(
 def test_who_writes_too_often_waits_and_others_do_not() -> None:
     moments = [0.0]
     answer = PlainTextResponse("written")
-    guard = WriteGuard(answer, proxy=True, writes_per_minute=3, clock=lambda: moments[0])
+    guard = RequestGuard(answer, proxy=True, writes_per_minute=3, clock=lambda: moments[0])
     client = TestClient(guard)
 
     def codes(name: str) -> list[int]:

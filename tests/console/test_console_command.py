@@ -18,6 +18,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from caspers_lib.errors import PostgresError
 from caspers_lib.runtime.console_view import beside
+from caspers_lib.runtime.demo import Demo
+from caspers_lib.runtime.local_business import LocalBusiness
+from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.settings import load_settings
 from tests.console.page_text import words
 
 CASPERS = Path(sys.executable).with_name("caspers")
@@ -93,6 +97,47 @@ def test_a_connection_string_that_cannot_be_read_is_one_line(tmp_path: Path) -> 
     assert "secret-word" not in done.stderr + done.stdout
 
 
+def test_the_command_obeys_the_variables_of_the_console() -> None:
+    dsn = "host=/nowhere dbname=caspers"
+    variables = {"CONSOLE_PROXY": "1", "CONSOLE_AGENTS": "Ann", "CONSOLE_ROOT_PATH": "/casper"}
+    with program("--dsn", dsn, **variables) as (_, url):
+        nobody = httpx.get(f"{url}/casper/api/me", trust_env=False)
+        ann = httpx.get(
+            f"{url}/casper/api/me", headers={"X-Forwarded-Email": "ann"}, trust_env=False
+        )
+    assert nobody.status_code == 401
+    assert ann.json() == {"name": "ann", "role": "agent"}
+
+
+@pytest.mark.parametrize("command", [("console", "--dsn", "dbname=x"), ("demo", "--once")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("CONSOLE_MANAGER", "ann"), ("CONSOLE_EVERYBODY", "king")]
+)
+def test_a_variable_that_cannot_be_obeyed_is_one_line_before_anything_starts(
+    tmp_path: Path, command: tuple[str, ...], name: str, value: str
+) -> None:
+    done = subprocess.run(
+        [str(CASPERS), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {name: value},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {name} is ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_console_of_a_demo_obeys_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSOLE_PROXY", "1")
+    business = LocalBusiness(LocalRoot(tmp_path, load_settings(environment={})))
+    with Demo(business, port=0)._served() as server:
+        assert httpx.get(f"{server.url}/refunds", trust_env=False).status_code == 401
+
+
 def test_the_complaints_are_beside_the_refunds() -> None:
     assert conninfo_to_dict(beside("postgresql://me:word@db:5433/caspers?sslmode=require")) == {
         "user": "me",
@@ -112,7 +157,7 @@ def test_the_app_of_the_examples_answers_before_it_has_a_database() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    client = TestClient(module.app)
+    client = TestClient(module.app, base_url="http://localhost")
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
     page = words(client.get("/").text)

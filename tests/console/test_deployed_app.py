@@ -59,7 +59,7 @@ def test_the_app_shows_both_databases_each_from_its_own_address(
     business.refund("order-1")
     business.complaint("c-1")
     module = deployed(tmp_path, "caspers", "caspers_complaints")
-    client = TestClient(module.app)
+    client = TestClient(module.app, base_url="http://localhost")
     assert client.get("/readyz").json()["databases"] == {
         "caspers": "ok",
         "caspers_complaints": "ok",
@@ -78,7 +78,7 @@ def test_without_a_database_of_complaints_the_page_says_so_and_the_refunds_work(
 ) -> None:
     business.refund("order-1")
     module = deployed(tmp_path, "caspers")
-    client = TestClient(module.app)
+    client = TestClient(module.app, base_url="http://localhost")
     assert len(reached) == 1
     ready = client.get("/readyz")
     assert ready.status_code == 200

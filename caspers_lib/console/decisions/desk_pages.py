@@ -114,7 +114,7 @@ def desk_router(
             return Response(status_code=204, headers={"HX-Trigger": json.dumps(toast)})
         if not ok:
             raise HTTPException(409, said)
-        return RedirectResponse(back, status_code=303)
+        return RedirectResponse(request.scope.get("root_path", "") + back, status_code=303)
 
     return router
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from caspers_lib.console.databases import AbsentDatabaseError
 from caspers_lib.console.decisions.values import Refusal, RefusalCode
-from caspers_lib.console.pages import render
+from caspers_lib.console.pages import path_below_root, render
 from caspers_lib.console.panels import GRANT_HINT, LACKING_RIGHT
 from caspers_lib.errors import ConsoleError, PostgresError
 
@@ -94,7 +94,7 @@ def install_errors(app: FastAPI) -> None:
 
     def answer(request: Request, error: Exception) -> Response:
         code, document = error_answer(error)
-        if request.url.path.startswith("/api/") or "text/html" not in request.headers.get(
+        if path_below_root(request).startswith("/api/") or "text/html" not in request.headers.get(
             "accept", ""
         ):
             return JSONResponse(document, status_code=code)

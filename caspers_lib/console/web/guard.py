@@ -1,9 +1,9 @@
-"""ASGI middleware before every write: same origin, a known content type, a size, a rate.
+"""ASGI middleware before every request: a host of ours; before a write, also its origin and rate.
 
 A page of another site can make a browser send a form with the person's cookies; its browser says
 so in `Sec-Fetch-Site` and `Origin`, which no page can change. Where no proxy stands before the
-console, another site could have its own name lead to this machine; so a write names the machine by
-its address, as localhost or by its own name.
+console, another site could have its own name lead to this machine, and read or write as if it were
+the console's; so a request names the machine by its address, as localhost or by its own name.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_BODY_BYTES", "WriteGuard"]
+__all__ = ["MAX_BODY_BYTES", "RequestGuard"]
 
 MAX_BODY_BYTES = 256 * 1024
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,12 +25,13 @@ _TYPES = frozenset({"application/json", "application/x-www-form-urlencoded"})
 _PEOPLE = 10_000
 
 
-class WriteGuard:
-    """Refuses a write that another site sent, that is too large, or that comes too often.
+class RequestGuard:
+    """Refuses a request under a strange name, and a write of another site, too large or too often.
 
     Args:
         app: what is guarded.
         proxy: a proxy stands before it, which lets only its own name through.
+        host: the name that the server listens on.
         writes_per_minute: for one person; so many may come at once.
         clock: seconds that pass.
     """
@@ -40,24 +41,27 @@ class WriteGuard:
         app: ASGIApp,
         *,
         proxy: bool = False,
+        host: str = "localhost",
         writes_per_minute: int = 600,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app, self._proxy = app, proxy
+        self._names = {"localhost", socket.gethostname().lower(), host.lower()}
         self._burst, self._clock = writes_per_minute, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a read on; a write only if nothing speaks against it."""
-        if scope["type"] != "http" or scope["method"] in _READS:
+        """Pass the request on if nothing speaks against it."""
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, is_read = Headers(scope=scope), scope["method"] in _READS
+        refused = None if self._proxy else self._misled(headers)
+        if refused is None and is_read:
+            await self.app(scope, receive, send)
+            return
         refused = (
-            _foreign(headers)
-            or (None if self._proxy else _misled(headers))
-            or _unreadable(headers)
-            or self._too_often(scope, headers)
+            refused or _foreign(headers) or _unreadable(headers) or self._too_often(scope, headers)
         )
         if refused is not None:
             await refused(scope, receive, send)
@@ -71,7 +75,7 @@ class WriteGuard:
     def _too_often(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """A bucket for each person, which fills as time passes."""
         client = scope.get("client") or ("",)
-        who = headers.get("x-forwarded-email") or client[0]
+        who = (headers.get("x-forwarded-email") if self._proxy else None) or client[0]
         now = self._clock()
         left, since = self._left.pop(who, (float(self._burst), now))
         left = min(self._burst, left + (now - since) * self._burst / 60)
@@ -88,26 +92,28 @@ class WriteGuard:
             **{"Retry-After": "5"},
         )
 
+    def _misled(self, headers: Headers) -> JSONResponse | None:
+        try:
+            name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        except ValueError:  # a bracket that is never closed
+            name = ""
+        if name in self._names or _is_address(name):
+            return None
+        return _refusal(
+            403,
+            "foreign",
+            "The console was reached under a name that is not this machine's.",
+            "Use its address, or localhost.",
+        )
+
 
 def _foreign(headers: Headers) -> JSONResponse | None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    hosts = {headers.get("host", ""), headers.get("x-forwarded-host", "")} - {""}
     same = site in (None, "same-origin", "none")
-    if same and (origin is None or site is not None or urlsplit(origin).netloc in hosts):
+    ours = headers.get("host") or None
+    if same and (origin is None or site is not None or origin.partition("://")[2] == ours):
         return None
     return _refusal(403, "foreign", "Another site may not write here.", "Use the console's page.")
-
-
-def _misled(headers: Headers) -> JSONResponse | None:
-    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if name in ("localhost", socket.gethostname().lower()) or _is_address(name):
-        return None
-    return _refusal(
-        403,
-        "foreign",
-        "The console was reached under a name that is not this machine's.",
-        "Use its address, or localhost.",
-    )
 
 
 def _is_address(name: str) -> bool:
