@@ -9,7 +9,7 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +21,8 @@ RIGHT = json.dumps(REFUND)
 
 _FIELDS = {
     "/v1/chat/completions": {
-        "model", "messages", "temperature", "max_tokens", "response_format",
+        "model", "messages", "temperature", "max_tokens", "max_completion_tokens",
+        "response_format",
     },
     "/v1/responses": {"model", "input", "temperature", "max_output_tokens", "text"},
 }  # fmt: skip
@@ -91,6 +92,190 @@ PACKED = Act(
     body=gzip.compress(b" " * 3_000_000),
     headers={"Content-Encoding": "gzip", "Content-Type": "application/json"},
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A part of a request that a server refuses, and how it says so.
+
+    Args:
+        applies: whether a request's body has that part.
+        answer: the error.
+    """
+
+    applies: Callable[[dict[str, Any]], bool]
+    answer: Act
+
+
+def refused(status: int, error: object) -> Act:
+    """An error of any shape."""
+    return Act(status=status, body=json.dumps(error).encode())
+
+
+def _openai(message: str, param: str | None = None, code: str | None = None) -> Act:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return refused(400, {"error": error})
+
+
+def _format_is(*kinds: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda body: (body.get("response_format") or {"type": None})["type"] in kinds
+
+
+def _is_strict(body: dict[str, Any]) -> bool:
+    return "strict" in json.dumps(body.get("response_format"))
+
+
+def _has_system(body: dict[str, Any]) -> bool:
+    return any(m["role"] == "system" for m in body.get("messages", body.get("input", [])))
+
+
+_NO_MAX_TOKENS = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model."
+    " Use 'max_completion_tokens' instead."
+)
+_NO_TEMPERATURE = (
+    "Unsupported value: 'temperature' does not support 0.0 with this model."
+    " Only the default (1) value is supported."
+)
+_EXTRA = {"type": "extra_forbidden", "msg": "Extra inputs are not permitted", "input": "x"}
+_EXTRA_FORMAT = _EXTRA | {"loc": ["body", "response_format"]}
+
+PARTICULAR_SERVERS: dict[str, list[Refusal]] = {
+    "openai_reasoning": [
+        Refusal(
+            lambda body: "max_tokens" in body,
+            _openai(_NO_MAX_TOKENS, "max_tokens", "unsupported_parameter"),
+        ),
+        Refusal(
+            lambda body: "temperature" in body,
+            _openai(_NO_TEMPERATURE, "temperature", "unsupported_value"),
+        ),
+    ],
+    "openai_o1": [
+        Refusal(lambda body: "max_tokens" in body, _openai(_NO_MAX_TOKENS)),
+        Refusal(
+            _has_system,
+            _openai(
+                "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+                "messages[0].role",
+                "unsupported_value",
+            ),
+        ),
+        Refusal(lambda body: "temperature" in body, _openai(_NO_TEMPERATURE)),
+        Refusal(
+            _format_is("json_schema"),
+            _openai(
+                "Invalid parameter: 'response_format' of type 'json_schema' is not supported with"
+                " this model. Learn more about supported models at the Structured Outputs guide"
+            ),
+        ),
+        Refusal(
+            _format_is("json_object"),
+            _openai(
+                "Invalid parameter: 'response_format' of type 'json_object' is not supported with"
+                " this model.",
+                "response_format",
+            ),
+        ),
+    ],
+    "databricks_external": [
+        Refusal(
+            lambda body: "max_tokens" in body,
+            refused(
+                400,
+                {
+                    "error_code": "BAD_REQUEST",
+                    "message": json.dumps(
+                        {
+                            "external_model_provider": "openai",
+                            "external_model_error": {
+                                "error": {"message": _NO_MAX_TOKENS, "param": "max_tokens"}
+                            },
+                        }
+                    ),
+                },
+            ),
+        ),
+    ],
+    "databricks": [
+        Refusal(
+            _format_is("json_schema"),
+            refused(400, {"message": "response_format: Extra inputs are not permitted"}),
+        ),
+    ],
+    "deepseek": [
+        Refusal(
+            _format_is("json_schema"), _openai("This response_format type is unavailable now")
+        ),
+    ],
+    "strange_formats": [
+        Refusal(_is_strict, _openai("Unknown parameter: 'response_format.json_schema.strict'.")),
+        Refusal(_format_is("json_schema"), refused(501, {"error": "Unsupported JSON schema"})),
+        Refusal(
+            _format_is("json_object"),
+            refused(400, {"error": "'response_format.type' must be 'json_schema' or 'text'"}),
+        ),
+    ],
+    "vllm_gemma": [
+        Refusal(
+            _has_system,
+            refused(
+                400,
+                {
+                    "object": "error",
+                    "message": "System role not supported",
+                    "type": "BadRequestError",
+                    "param": None,
+                    "code": 400,
+                },
+            ),
+        ),
+    ],
+    "vllm_mistral": [
+        Refusal(
+            _has_system,
+            refused(
+                400, {"message": "Conversation roles must alternate user/assistant/user/assistant"}
+            ),
+        ),
+    ],
+    "pydantic": [
+        Refusal(_format_is("json_schema"), refused(422, {"detail": [_EXTRA_FORMAT]})),
+        Refusal(_format_is("json_object"), refused(422, {"detail": [_EXTRA_FORMAT]})),
+        Refusal(
+            lambda body: "temperature" in body,
+            refused(
+                422,
+                {
+                    "object": "error",
+                    "message": json.dumps({"detail": [_EXTRA | {"loc": ["body", "temperature"]}]}),
+                },
+            ),
+        ),
+    ],
+    "plain_text": [
+        Refusal(
+            _format_is("json_schema"),
+            Act(
+                status=422,
+                body=b"Failed to deserialize the JSON body into the target type: response_format:"
+                b" unknown variant `json_schema`, expected `json_object` at line 1 column 90",
+            ),
+        ),
+    ],
+    "gateway": [
+        Refusal(
+            lambda body: "temperature" in body,
+            refused(
+                500,
+                {"error": {"message": "litellm.UnsupportedParamsError: gpt-5 models don't support"
+                 " temperature=0.0. Only temperature=1 is supported.", "param": "None"}},
+            ),
+        ),
+    ],
+}  # fmt: skip
+"""What servers of different makers refuse, and how each says so."""
+
 KEY_ECHO = failed(400, f"bad request by Bearer {KEY} \x00\x1b[31m")
 
 
@@ -117,6 +302,7 @@ class ModelServer:
         latency_s: seconds until it answers.
         together: it answers nobody until so many requests are in flight at once.
         key: the bearer token that it wants; None for none.
+        refuses: parts of a request that it refuses before anything else.
     """
 
     def __init__(
@@ -127,7 +313,9 @@ class ModelServer:
         latency_s: float = 0.0,
         together: int = 0,
         key: str | None = KEY,
+        refuses: Sequence[Refusal] = (),
     ) -> None:
+        self.refuses = list(refuses)
         self.script = list(script)
         self.then = then
         self.requests: list[Recorded] = []
@@ -229,7 +417,12 @@ class ModelServer:
         if request.headers.get("authorization") != expected:
             return failed(401, "wrong token")
         if unknown := sorted(set(request.body) - fields):
-            return failed(400, f"unknown fields {unknown}")
+            return failed(400, f"what is {unknown}?")
+        if self.refuses:
+            answers = (r.answer for r in self.refuses if r.applies(request.body))
+            if answer := next(answers, None):
+                self.requests.append(request)
+            return answer
         if problem := _format_problem(request):
             return failed(400, problem)
         return None

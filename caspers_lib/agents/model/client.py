@@ -1,22 +1,24 @@
 """Asks a model: in bounds, again where that makes sense, and never for long where it doesn't.
 
-Contract: DESIGN section 7. Importing this module does not load httpx; the first call does.
-`settings` says what the bounds are, `limits` keeps them, `http` sends one request. What goes wrong
-is a `ModelError` that says what it cost all the same.
+Importing this module does not load httpx; the first call does. `settings` says what the bounds are,
+`limits` keeps them, `request_form` knows what servers refuse, `http` sends one request. What goes
+wrong is a `ModelError` that says what it cost all the same.
 """
 
 import asyncio
+import logging
 import random as random_numbers
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from caspers_lib.agents.model.excerpts import excerpt
 from caspers_lib.agents.model.limits import Budget, CircuitBreaker, Spent, TokenBucket
 from caspers_lib.agents.model.replies import CallFailure, CallReply, retry_after_s
+from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.errors import (
     ModelError,
@@ -33,11 +35,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Message", "ModelClient", "ModelReply", "ModelSettings"]
 
+logger = logging.getLogger(__name__)
+
 _BYTES_A_TOKEN = 3  # fewer than in any usual text, so that an estimate is rather too high
 _TOKENS_A_MESSAGE = 8
 _LONGEST_REST_S = 86_400.0
+_QUOTA_REST_S = 3_600.0  # longer than a batch takes; an agent that is served tries again after it
 _MOST_DOUBLINGS = 30
 _NOTHING = Spent()
+
+FormKey: TypeAlias = tuple[str, str, str]  # address, model, API
+_ACCEPTED_FORMS: dict[FormKey, RequestForm] = {}  # as long as the process lives
+
 _ERRORS: Mapping[str, type[ModelError]] = {
     "unavailable": ModelUnavailableError,
     "refused": ModelRefusedError,
@@ -77,6 +86,8 @@ class ModelClient:
         random: a number from 0 to 1, for the jitter.
         transport: carries the requests in place of connections of its own, for tests.
         spent_today: what was spent before on this UTC day.
+        forms: the forms of requests that endpoints have accepted after they refused another one;
+            all clients of a process share them.
     """
 
     def __init__(
@@ -89,8 +100,11 @@ class ModelClient:
         random: Callable[[], float] = random_numbers.random,
         transport: "httpx.AsyncBaseTransport | None" = None,
         spent_today: Spent = _NOTHING,
+        forms: MutableMapping[FormKey, RequestForm] = _ACCEPTED_FORMS,
     ) -> None:
         self._settings = settings
+        self._forms = forms
+        self._form_key = (settings.base_url, settings.model, settings.api)
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
@@ -146,6 +160,8 @@ class ModelClient:
     ) -> ModelReply:
         """Ask one question, with further tries where a failure may pass.
 
+        Where the server refuses a part of the request, the request goes without it from now on.
+
         Args:
             messages: the conversation.
             response_format: as chat completions take it; None for any text.
@@ -188,23 +204,35 @@ class ModelClient:
         spent: Spent,
         last: str,
     ) -> tuple[CallReply | CallFailure, Spent]:
-        """One request and what it cost, sent when every limit allows it."""
-        estimate = self._estimate(messages, response_format)
+        """What came of a call and its cost, in the first form that the server does not refuse."""
+        estimate, cost = self._estimate(messages, response_format), Spent()
+        adapted: RequestForm | None = None
         async with self._slots:
-            try:
-                return await self._call_within_limits(messages, response_format, estimate)
-            except ModelError as error:
-                # Not sent; what earlier tries cost and why they failed is part of the story.
-                why = error.message[0].lower() + error.message[1:]
-                after = f" again after {last}" if last else ""
-                raise self._error(type(error), f"was not asked{after}: {why}", spent) from None
+            while True:
+                try:
+                    call = await self._call_within_limits(
+                        messages, response_format, adapted, estimate
+                    )
+                except ModelError as error:
+                    # Not sent; what earlier calls cost and why they failed is part of the story.
+                    why = error.message[0].lower() + error.message[1:]
+                    after = f" again after {last}" if last else ""
+                    what = f"was not asked{after}: {why}"
+                    raise self._error(type(error), what, spent + cost) from None
+                cost += call.cost
+                outcome, adapted = call.outcome, call.next_form
+                if adapted is None or isinstance(outcome, CallReply):
+                    self._remember(call)
+                    return outcome, cost
+                last = outcome.reason
 
     async def _call_within_limits(
         self,
         messages: Sequence[Message],
         response_format: Mapping[str, object] | None,
+        adapted: RequestForm | None,
         estimate: Spent,
-    ) -> tuple[CallReply | CallFailure, Spent]:
+    ) -> "_Call":
         self._refuse_if_open()
         while (reservation := self._budget.reserve(estimate)) is None:
             await self._settled.wait()
@@ -216,10 +244,12 @@ class ModelClient:
             if admission is None:
                 raise self._rest()
             cost = estimate  # should this be cancelled, it was sent
-            outcome = await self._open().call(messages, response_format)
-            cost = self._cost(outcome, estimate)
-            healthy = outcome.healthy if isinstance(outcome, CallFailure) else True
-            return outcome, cost
+            # Others may have found the form while this question waited.
+            form = adapted or self._forms.get(self._form_key, RequestForm())
+            outcome = await self._open().call(messages, response_format, form)
+            call = _Call(outcome, self._cost(outcome, estimate), form)
+            cost, healthy = call.cost, call.healthy
+            return call
         finally:
             if admission:
                 self._breaker.report(admission, healthy)
@@ -240,7 +270,22 @@ class ModelClient:
             raise self._rest()
 
     def _rest(self) -> ModelUnavailableError:
-        return ModelUnavailableError("It failed too often in a row, or wants a long pause")
+        return ModelUnavailableError(self._breaker.reason)
+
+    def _remember(self, call: "_Call") -> None:
+        """Keep the form that the server has just accepted, for the questions to come."""
+        if isinstance(call.outcome, CallFailure):
+            if call.outcome.refused_part:
+                # Another server may stand there by now; the next question begins anew.
+                self._forms.pop(self._form_key, None)
+        elif call.form != self._forms.get(self._form_key, RequestForm()):
+            self._forms[self._form_key] = call.form
+            usual, accepted = asdict(RequestForm()), asdict(call.form)
+            logger.warning(
+                "the model %s refuses the usual request; it is asked with %s from now on",
+                excerpt(self._settings.model),
+                ", ".join(f"{k}={accepted[k]}" for k in usual if accepted[k] != usual[k]),
+            )
 
     def _wake_waiting(self) -> None:
         self._settled.set()
@@ -248,10 +293,16 @@ class ModelClient:
 
     def _pause_before_next(self, failure: CallFailure, tries: "_Tries") -> float | None:
         """Seconds until the next try; None if there is none."""
+        if failure.is_quota:
+            if not self._breaker.is_open:
+                logger.warning("the model is not asked any more: %s", failure.reason)
+            self._breaker.trip(_QUOTA_REST_S, f"it answered {failure.reason}")
+            return None
         asked = retry_after_s(failure.retry_after, self._clock())
         if asked is not None and asked > self._settings.retry_after_cap_s:
-            self._breaker.trip(min(asked, _LONGEST_REST_S))
-            tries.end(f"it asks for a pause of {asked:.0f} s")
+            pause = f"it asks for a pause of {asked:.0f} s"
+            self._breaker.trip(min(asked, _LONGEST_REST_S), pause)
+            tries.end(pause)
             return None
         if not tries.may_go_on(failure):
             return None
@@ -300,6 +351,28 @@ class ModelClient:
                 ) from error
             self._http = ModelHttp(self._settings, transport=self._transport)
         return self._http
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request that was sent: what came of it, its cost, and the form it had."""
+
+    outcome: CallReply | CallFailure
+    cost: Spent
+    form: RequestForm
+
+    @property
+    def next_form(self) -> RequestForm | None:
+        """The form to try after the refusal of a part; None where nothing or all is refused."""
+        part = self.outcome.refused_part if isinstance(self.outcome, CallFailure) else None
+        return self.form.without(part) if part else None
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether it shows that the server works."""
+        if isinstance(self.outcome, CallReply):
+            return True
+        return None if self.next_form else self.outcome.healthy
 
 
 class _Tries:

@@ -16,6 +16,7 @@ import httpx
 
 from caspers_lib.agents.model.excerpts import excerpt, redacted
 from caspers_lib.agents.model.replies import CallFailure, CallReply, reply_of, status_failure
+from caspers_lib.agents.model.request_form import RequestForm, request_body
 from caspers_lib.agents.model.settings import Message, ModelSettings
 from caspers_lib.agents.model.turns import Turn, Turns
 
@@ -56,13 +57,17 @@ class ModelHttp:
             await connection.aclose()
 
     async def call(
-        self, messages: Sequence[Message], response_format: Mapping[str, object] | None
+        self,
+        messages: Sequence[Message],
+        response_format: Mapping[str, object] | None,
+        form: RequestForm,
     ) -> CallReply | CallFailure:
         """Ask once.
 
         Args:
             messages: the conversation.
             response_format: as chat completions take it; None for any text.
+            form: which parameters the request may have.
 
         Returns:
             The reply or why there is none. A driver's error is not kept: it may hold the key.
@@ -70,13 +75,14 @@ class ModelHttp:
         turn, secret = Turn(self._turns, is_traced=self._is_traced), self._settings.secret
         try:
             async with turn, asyncio.timeout(self._settings.timeout_s):
-                response = await self._post(self._body(messages, response_format), turn)
+                request = request_body(form, self._settings, messages, response_format)
+                response = await self._post(_json(request).encode(), turn)
         except (httpx.HTTPError, OSError, _UnfitResponseError, UnicodeEncodeError) as error:
             return _failure(error, self._settings, was_sent=turn.was_sent)
         status, body = response.status, response.body
         if not 200 <= status < 300:
             pause = response.retry_after
-            return status_failure(status, body, secret=secret, retry_after=pause)
+            return status_failure(status, body, request=request, secret=secret, retry_after=pause)
         return reply_of(body, api=self._settings.api, secret=secret)
 
     async def _post(self, body: bytes, turn: Turn) -> "_Response":
@@ -94,22 +100,6 @@ class ModelHttp:
             return await _response(await connection.handle_async_request(request))
         finally:
             self._free.append(connection)
-
-    def _body(
-        self, messages: Sequence[Message], response_format: Mapping[str, object] | None
-    ) -> bytes:
-        settings = self._settings
-        said = [{"role": m.role, "content": m.content} for m in messages]
-        body: dict[str, object] = {"model": settings.model}
-        if settings.temperature is not None:
-            body["temperature"] = settings.temperature
-        if settings.api == "chat":
-            body |= {"messages": said, "max_tokens": settings.max_output_tokens}
-            body |= {} if response_format is None else {"response_format": response_format}
-        else:
-            body |= {"input": said, "max_output_tokens": settings.max_output_tokens}
-            body |= {} if response_format is None else {"text": _text_format(response_format)}
-        return _json(body).encode()
 
 
 def _headers(url: httpx.URL, secret: str | None) -> list[tuple[bytes, bytes]]:
@@ -148,13 +138,6 @@ def _proxy_for(url: str) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
-
-
-def _text_format(response_format: Mapping[str, object]) -> dict[str, object]:
-    """The same format as the responses API takes it: one level less."""
-    schema = response_format.get("json_schema")
-    inner = schema if isinstance(schema, Mapping) else {}
-    return {"format": {"type": response_format["type"], **inner}}
 
 
 def _failure(error: Exception, settings: ModelSettings, *, was_sent: bool) -> CallFailure:

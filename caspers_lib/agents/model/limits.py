@@ -132,6 +132,12 @@ class CircuitBreaker:
         self._period = 0
         self._open_until: float | None = None
         self._is_probing = False
+        self._reason = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it opened the last time."""
+        return self._reason
 
     @property
     def state(self) -> Literal["closed", "open", "half_open"]:
@@ -169,10 +175,11 @@ class CircuitBreaker:
         elif healthy is False:
             self._failures += 1
             if admission.is_probe or self._failures >= self._limit:
-                self.trip(self._reset_s)
+                self.trip(self._reset_s, "it failed too often in a row")
 
-    def trip(self, seconds: float) -> None:
-        """Open it for some seconds."""
+    def trip(self, seconds: float, reason: str) -> None:
+        """Open it for some seconds, for a reason that is told to whoever is turned away."""
+        self._reason = reason
         until = self._clock() + seconds
         self._open_until = until if self._open_until is None else max(until, self._open_until)
         self._period += 1

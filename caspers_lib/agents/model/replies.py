@@ -6,12 +6,15 @@ body may be a proxy's page, may lack what it should have, and may repeat the key
 
 import json
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from caspers_lib.agents.model.excerpts import excerpt, redacted
+from caspers_lib.agents.model.request_form import FormPart, error_texts, refused_part
 
 __all__ = ["CallFailure", "CallReply", "reply_of", "retry_after_s", "status_failure"]
 
@@ -44,6 +47,8 @@ class CallFailure:
         healthy: whether it shows that the server works; None if it shows nothing.
         may_be_paid: whether the server may have used tokens for it.
         retry_after: the pause that the server asks for, as in its header; None for none.
+        refused_part: the part of the request that the server refuses from everybody, if it is one.
+        is_quota: whether the account's quota is used up, so that no question gets an answer.
     """
 
     kind: Literal["unavailable", "refused", "unreadable"]
@@ -52,36 +57,65 @@ class CallFailure:
     healthy: bool | None
     may_be_paid: bool = False
     retry_after: str | None = None
+    refused_part: FormPart | None = None
+    is_quota: bool = False
 
 
 # The question is innocent of these: the next one would fare no better.
 _MISCONFIGURED = {
     401: "the key is missing or wrong",
-    402: "the account has to pay first",
     403: "the key may not use this model",
     404: "there is no such address or model",
     405: "there is no such address",
     407: "a proxy wants a login",
 }
-_TOO_MANY = 429
+_PAYMENT_REQUIRED, _TOO_MANY = 402, 429
 _PASSING = {408, 409, 425, _TOO_MANY}
+
+_QUOTA_STATUSES = {400, 403, _TOO_MANY}
+_QUOTA = re.compile(
+    r"insufficient[_ ](?:quota|balance|credits?|funds)|exceeded[_ ](?:your[_ ])?current[_ ]quota"
+    r"|billing[_ ](?:hard[_ ])?limit|hard[_ ]limit[_ ](?:has[_ ]been[_ ])?reached"
+    r"|billing[_ ](?:is[_ ])?not[_ ]active|credit balance is too low|out of credits"
+    r"|rate limit (?:(?:of|is|is set to|set to) )?0(?!\.?\d)",
+    re.IGNORECASE,
+)
+# Some call a limit a minute a quota; it passes.
+_PASSES = re.compile(r"(?:retry|try again) (?:in|after)\b", re.IGNORECASE)
 
 
 def status_failure(
-    status: int, body: bytes, *, secret: str | None, retry_after: str | None = None
+    status: int,
+    body: bytes,
+    *,
+    request: Mapping[str, object],
+    secret: str | None,
+    retry_after: str | None = None,
 ) -> CallFailure:
     """Why a call failed, by the HTTP status of its answer.
 
     Args:
         status: any but 200 to 299.
         body: what came with it; a short excerpt is told.
+        request: the body that was sent.
         secret: the key, which the body may repeat.
         retry_after: the header of that name.
 
     Returns:
-        Throttling, a failing server, wrong settings, or a refusal of this question.
+        Throttling, a used-up quota, a failing server, wrong settings, a request in a form that the
+        server refuses, or a refusal of this question.
     """
     said = _said(body, secret)
+    if _is_quota(status, body, retry_after):
+        reason = f"HTTP {status} (the quota is used up){said}"
+        return CallFailure(
+            kind="unavailable", reason=reason, retries="never", healthy=False, is_quota=True
+        )
+    if part := refused_part(status, body, request):
+        reason = f"HTTP {status} (the server refuses the request's {part}){said}"
+        return CallFailure(
+            kind="unavailable", reason=reason, retries="never", healthy=False, refused_part=part
+        )
     if status in _PASSING or status >= 500:
         healthy = None if status == _TOO_MANY else False
         return CallFailure(
@@ -100,6 +134,15 @@ def status_failure(
             healthy=False,
         )
     return CallFailure(kind="refused", reason=f"HTTP {status}{said}", retries="never", healthy=True)
+
+
+def _is_quota(status: int, body: bytes, retry_after: str | None) -> bool:
+    if status == _PAYMENT_REQUIRED:
+        return True
+    if status not in _QUOTA_STATUSES or retry_after is not None:
+        return False
+    text = "\n".join(error_texts(body))
+    return bool(_QUOTA.search(text)) and not _PASSES.search(text)
 
 
 def reply_of(

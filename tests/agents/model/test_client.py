@@ -42,12 +42,15 @@ from tests.agents.model_server import (
     NO_CHOICES,
     PACKED,
     PAGE,
+    PARTICULAR_SERVERS,
     RIGHT,
     RIGHT_ANSWER,
     WRONG_JSON,
     Act,
     ModelServer,
+    Refusal,
     failed,
+    refused,
     said,
     sent,
     without_usage,
@@ -437,7 +440,7 @@ def test_a_question_that_is_refused_is_not_asked_again(status: int) -> None:
     assert f"HTTP {status}: '{{" in found[0].message
 
 
-@pytest.mark.parametrize("status", [301, 307, 401, 402, 403, 404, 405])
+@pytest.mark.parametrize("status", [301, 307, 401, 403, 404, 405])
 def test_J7_wrong_settings_are_no_fault_of_the_question_and_soon_not_tried(status: int) -> None:
     act = failed(status, "no", location="http://127.0.0.1:9/elsewhere")
     with ModelServer(then=act).running() as server:
@@ -459,6 +462,126 @@ def test_a_question_that_is_no_text_is_refused_unsent() -> None:
         with pytest.raises(ModelRefusedError, match="no UTF-8"):
             with_client(subject, lambda c: c.ask([Message("user", "half \ud800")]))
     assert server.requests == []
+
+
+# The form of a request ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maker", PARTICULAR_SERVERS)
+def test_a_server_that_refuses_parameters_is_adapted_to_once(maker: str) -> None:
+    refuses = PARTICULAR_SERVERS[maker]
+
+    async def work(c: ModelClient) -> list[int]:
+        return [(await c.ask(HELLO, response_format(RefundAnswer))).calls for _ in range(40)]
+
+    with ModelServer(refuses=refuses).running() as server:
+        limits = {"max_retries": 0, "breaker_failures": 1, "concurrency": 1}
+        calls = with_client(client(server, **limits), work)
+        again = with_client(client(server, **limits), work)
+    assert calls == [1 + len(refuses)] + [1] * 39
+    assert again == [1] * 40
+    sent = server.requests[-1].body
+    assert sent.get("max_tokens", sent.get("max_completion_tokens")) == 1024
+    assert "Be fair." in sent["messages"][0]["content"]
+
+
+def test_calls_at_the_same_time_adapt_to_a_server_side_by_side() -> None:
+    refuses = PARTICULAR_SERVERS["openai_reasoning"]
+    with ModelServer(refuses=refuses, together=8).running() as server:
+        found = outcomes(client(server, concurrency=8), 40, at_once=True)
+    assert kinds(found) == ["ModelReply"] * 40
+    assert len(server.requests) <= 40 + 8 * len(refuses)
+
+
+def test_clients_share_only_the_forms_that_their_own_endpoint_has_accepted() -> None:
+    refuses = PARTICULAR_SERVERS["openai_reasoning"]
+    with ModelServer(refuses=refuses).running() as server, ModelServer().running() as other:
+        assert ask(client(server)).calls == 3
+        assert ask(client(server)).calls == 1
+        assert ask(client(server, model="another")).calls == 3
+        ask(client(other))
+    assert {"max_tokens", "temperature"} <= set(other.requests[0].body)
+
+
+def test_a_form_that_no_server_takes_blames_no_question() -> None:
+    error = {"error": {"message": "Unsupported parameter", "param": "max_completion_tokens"}}
+    never = Refusal(lambda _body: True, refused(400, error))
+    with ModelServer(refuses=[never]).running() as server:
+        found = outcomes(client(server, breaker_failures=2), 4)
+    assert [(f.kind, f.calls) for f in found] == [("unavailable", n) for n in (2, 2, 0, 0)]
+    assert "HTTP 400 (the server refuses the request's output_limit)" in found[0].message
+    assert "Unsupported parameter" in found[0].message
+
+
+def test_a_server_that_changes_its_mind_is_adapted_to_anew() -> None:
+    takes_new, takes_old = (
+        Refusal(
+            lambda body, name=name: name in body,  # type: ignore[misc]
+            refused(400, {"error": {"message": f"Unknown parameter: '{name}'"}}),
+        )
+        for name in ("max_tokens", "max_completion_tokens")
+    )
+    with ModelServer(refuses=[takes_new]).running() as server:
+        ask(client(server))
+        server.refuses = [takes_old]
+        assert refusal(client(server)).kind == "unavailable"
+        assert ask(client(server)).calls == 1
+
+
+def test_a_refusal_that_stays_without_the_part_is_the_question_s() -> None:
+    act = failed(400, "invalid: the soup's temperature")
+    with ModelServer([act, act]).running() as server:
+        assert refusal(client(server)).kind == "refused"
+        ask(client(server))
+    assert [("temperature" in r.body) for r in server.requests] == [True, False, True]
+
+
+def test_an_adaptation_needs_room_in_the_budget_and_is_part_of_the_cost() -> None:
+    refuses = PARTICULAR_SERVERS["openai_reasoning"]
+    with ModelServer(refuses=refuses).running() as server:
+        error = refusal(client(server, batch_budget=Limits(calls=2)))
+    assert (error.kind, error.calls) == ("over_budget", 2)
+    assert "again after HTTP 400 (the server refuses the request's temperature)" in error.message
+
+
+# A quota that is used up --------------------------------------------------------------------------
+
+QUOTAS = [
+    failed(402, "Insufficient Balance"),
+    refused(429, {"error": {"message": "You exceeded your current quota, please check your plan and"
+                            " billing details.", "type": "insufficient_quota", "code": None}}),
+    refused(429, {"error": {"message": "no", "code": "billing_hard_limit_reached"}}),
+    refused(400, {"error": {"message": "Your credit balance is too low to access the API."}}),
+    refused(403, {"error_code": "PERMISSION_DENIED", "message": "The endpoint is temporarily"
+                  " disabled due to a Databricks-set rate limit of 0."}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", QUOTAS)
+def test_a_quota_that_is_used_up_ends_the_asking_at_once_and_is_said_once(
+    act: Act, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ModelServer(then=act).running() as server:
+        found = outcomes(client(server, concurrency=1), 40, at_once=True)
+    assert [(f.kind, f.calls) for f in found] == [("unavailable", n) for n in [1] + [0] * 39]
+    assert f"was not asked: it answered HTTP {act.status} (the quota is used up)" in str(found[9])
+    assert len(server.requests) == 1
+    assert caplog.text.count("the model is not asked any more") == 1
+
+
+PASSING_QUOTAS = [
+    failed(429, "You exceeded your current quota", retry_after="1"),
+    failed(429, "You exceeded your current quota. Please retry in 34.07s."),
+    failed(429, "Rate limit reached. Please try again in 11.4s. Upgrade at /settings/billing"),
+    failed(429, "Resource has been exhausted (e.g. check quota)."),
+    failed(429, "Exceeded the rate limit of 0.5 requests a second"),
+]
+
+
+@pytest.mark.parametrize("act", PASSING_QUOTAS)
+def test_a_limit_that_passes_is_waited_for(act: Act) -> None:
+    with ModelServer([act]).running() as server:
+        assert ask(client(server)).calls == 2
 
 
 UNREADABLE = [

@@ -168,8 +168,8 @@ def test_calls_from_before_it_opened_change_nothing() -> None:
 def test_a_longer_pause_outlasts_a_shorter_one() -> None:
     time = Time()
     subject = breaker(time)
-    subject.trip(100)
-    subject.trip(5)
+    subject.trip(100, "it asks for a pause")
+    subject.trip(5, "another")
     time.now = 99
     assert subject.is_open
     time.now = 100
