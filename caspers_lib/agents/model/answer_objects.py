@@ -1,20 +1,22 @@
 """The one object in a text that a model wrote: tolerant in form, bounded in size and depth.
 
-Code fences, text around the object, single quotes, Python's `None`, `True` and `False`, trailing
-commas and line breaks inside of strings are read. All is done in one pass of a tokenizer that
-rewrites such a text as JSON: reading it as a Python literal would take the last of two equal keys,
-and print warnings about odd escapes.
+A reasoning model's thoughts are skipped. Code fences, text around the object, a list of one, single
+or curly quotes, Python's `None`, `True` and `False`, bare keys, comments, trailing commas and line
+breaks inside of strings are read. All is done in one pass of a tokenizer that rewrites such a text
+as JSON: reading it as a Python literal would take the last of two equal keys, and a library that
+repairs JSON would guess what a broken text meant.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 
 from caspers_lib.agents.model.excerpts import excerpt
 from caspers_lib.errors import AnswerError
 
-__all__ = ["MAX_ANSWER_CHARS", "MAX_DEPTH", "found_object", "read_number"]
+__all__ = ["MAX_ANSWER_CHARS", "MAX_DEPTH", "found_object", "read_number", "without_thoughts"]
 
 MAX_ANSWER_CHARS = 64 * 1024
 """A longer text is refused unread."""
@@ -23,20 +25,38 @@ MAX_DEPTH = 8
 """An object nested deeper is refused."""
 
 _MAX_UNCLOSED = 16  # openings that never close; each costs a pass over the rest of the text
-_THINKING, _THOUGHT = "<think>", "</think>"
 
-# Possessive, so that a quote which is never closed costs one pass and no backtracking.
+_DOUBLE, _SINGLE = r"\u201c\u201d\u201e", r"\u2018\u2019\u201a"  # curly quotes
+# Possessive, so that what is never closed costs one pass and no backtracking.
+_COMMENT = r"(?: //[^\n]*+ | \#[^\n]*+ | /\*(?:[^*]|\*(?!/))*+(?:\*/)? )"
+_DOLLARS = r"[0-9]{1,9}(?:,[0-9]{3}){0,3}(?:\.[0-9]{1,9})?"
 _TOKEN = re.compile(
-    r"""
-      (?P<string> "(?:[^"\\]|\\.)*+" | '(?:[^'\\]|\\.)*+' )
+    rf"""
+      (?P<string> "(?:[^"\\]|\\.)*+" | '(?:[^'\\]|\\.)*+'
+                | [{_DOUBLE}](?:[^{_DOUBLE}\\]|\\.)*+[{_DOUBLE}]
+                | [{_SINGLE}](?:[^{_SINGLE}\\]|\\.)*+[{_SINGLE}] )
     | (?P<unclosed> ["'] )
-    | (?P<open> [{\[] )
-    | (?P<close> [}\]] )
-    | (?P<trailing> ,(?=\s*+[}\]]) )
+    | (?P<open> [{{\[] )
+    | (?P<close> [}}\]] )
+    | (?P<trailing> ,(?=(?:\s|{_COMMENT})*+[}}\]]) )
+    | (?P<comment> {_COMMENT} )
+    | (?P<bare> [A-Za-z_]\w*+(?=\s*+:) | \$\s?{_DOLLARS} | {_DOLLARS}\s?USD\b )
     | (?P<python> (?:True|False|None)(?!\w) )
-    | (?P<other> \w+ | , | [^\w"'{}\[\],]+ )
+    | (?P<other> \w+ | [^\w"'{_DOUBLE}{_SINGLE}{{}}\[\],/\#$]+ | . )
     """,
     re.VERBOSE | re.DOTALL,
+)
+_TAG_NAMES = "(?:think|thinking|thoughts?|reasoning|reflection)"
+_CHANNEL, _MESSAGE = r"<\|channel\|>\s*", r"\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+_THOUGHT_TAG = re.compile(
+    rf"""
+      (?P<opens> <{_TAG_NAMES}> | \[THINK\] | ◁think▷
+                | {_CHANNEL}(?:analysis|commentary){_MESSAGE} )
+    | (?P<closes> </{_TAG_NAMES}> | \[/THINK\] | ◁/think▷ )
+    | (?P<ends> <\|end\|> )
+    | (?P<answers> {_CHANNEL}final{_MESSAGE} | \bassistantfinal )
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _OPENING = re.compile(r"[{\[]")
 _JSON_NAMES = {"True": "true", "False": "false", "None": "null"}
@@ -63,7 +83,7 @@ def found_object(text: str | None) -> dict[str, object]:
             f"The answer has {len(text):,} characters; at most {MAX_ANSWER_CHARS:,} are read"
         )
     found: dict[str, object] | None = None
-    for value in _values(_without_thoughts(text)):
+    for value, _, _ in _values(without_thoughts(text)):
         if isinstance(value, list):
             raise AnswerError("The answer is a list; it must be one JSON object")
         if found is not None and value != found:
@@ -82,25 +102,61 @@ def read_number(text: str) -> Decimal:
         return Decimal("NaN")
 
 
-def _without_thoughts(text: str) -> str:
-    """The text after a reasoning model's thoughts, which may hold drafts of the answer."""
-    if not text.lstrip().startswith(_THINKING):
+def without_thoughts(text: str) -> str:
+    """The text less a reasoning model's thoughts, which may hold drafts of the answer.
+
+    Args:
+        text: what a model wrote: thoughts between tags, after an opening tag that never closes,
+            before a closing tag that never opened, or in the channels of the harmony format.
+    """
+    if not _THOUGHT_TAG.search(text):
         return text
-    return text.partition(_THOUGHT)[2] or text
+    # An answer may quote a customer who writes such a tag.
+    edges = [0, *(edge for span in _spans(text) for edge in span), len(text)]
+    prose = zip(edges[::2], edges[1::2], strict=True)
+    kept: list[str] = []
+    start, is_thought = 0, False
+    for tag in (tag for begin, end in prose for tag in _THOUGHT_TAG.finditer(text, begin, end)):
+        if tag.lastgroup == "opens":
+            if not is_thought:
+                kept.append(text[start : tag.start()])
+            is_thought = True
+        elif tag.lastgroup == "ends" and not is_thought:
+            continue
+        else:
+            if tag.lastgroup == "answers" or not is_thought:
+                kept.clear()
+            start, is_thought = tag.end(), False
+    return "".join(kept) + ("" if is_thought else text[start:])
 
 
-def _values(text: str) -> Iterator[dict[str, object] | list[object]]:
-    """Each object of a text, and each list that holds one; what isn't JSON is prose."""
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Where the values of a text begin and end, up to one that is refused."""
+    spans = []
+    with suppress(AnswerError):
+        for _, start, end in _values(text):
+            spans.append((start, end))
+    return spans
+
+
+def _values(text: str) -> Iterator[tuple[dict[str, object] | list[object], int, int]]:
+    """Each object of a text, and each list of objects, with its place; other text is prose.
+
+    A list of one object is that object.
+    """
     place, unclosed = 0, 0
     while (opening := _OPENING.search(text, place)) and unclosed < _MAX_UNCLOSED:
-        rewritten, end = _as_json(text, opening.start())
+        start = opening.start()
+        rewritten, end = _as_json(text, start)
         if rewritten is None:
             place, unclosed = opening.end(), unclosed + 1
             continue
         place = end
         value = _read(rewritten)
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+            value = value[0]
         if isinstance(value, dict) or (isinstance(value, list) and _holds_object(value)):
-            yield value
+            yield value, start, end
 
 
 def _as_json(text: str, start: int) -> tuple[str | None, int]:
@@ -128,7 +184,9 @@ def _as_json(text: str, start: int) -> tuple[str | None, int]:
 def _rewritten(kind: str | None, written: str) -> str:
     if kind == "string":
         return f'"{_ESCAPE.sub(_json_escape, written[1:-1])}"'
-    if kind == "trailing":
+    if kind == "bare":
+        return f'"{written}"'
+    if kind in ("trailing", "comment"):
         return ""
     return _JSON_NAMES[written] if kind == "python" else written
 

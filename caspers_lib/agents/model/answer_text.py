@@ -1,6 +1,6 @@
 """A model's text as an answer of the contract: tolerant in form, strict in result.
 
-Contract: DESIGN section 7. Whatever a text says, its answer never gives back more than the order's
+Whatever a text says, its answer never gives back more than the order's
 total, and its source is `model`. Amounts are rounded half up: refunds to cents, credits to 0.50
 USD. `none` is exactly 0 USD, `full` exactly the order's total, `partial` whatever lies between.
 """
@@ -24,7 +24,11 @@ from caspers_lib.agents.contracts import (
     RefundAnswer,
     RefundClass,
 )
-from caspers_lib.agents.model.answer_objects import found_object, read_number
+from caspers_lib.agents.model.answer_objects import (
+    found_object,
+    read_number,
+    without_thoughts,
+)
 from caspers_lib.agents.model.excerpts import excerpt
 from caspers_lib.agents.triage_policy import CREDIT_STEP
 from caspers_lib.errors import AnswerError
@@ -33,6 +37,13 @@ __all__ = ["parsed_answer", "parsed_text"]
 
 _CENT = Decimal("0.01")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# A comma groups digits where cents follow or a currency is named; alone it may be a decimal comma.
+_DOLLARS = re.compile(
+    r"(?P<sign>(?:USD|US\$|\$)\s?)?"
+    r"(?P<number>(?:[1-9][0-9]{0,2}(?P<groups>(?:,[0-9]{3})+)|[0-9]+)(?P<cents>\.[0-9]+)?)"
+    r"(?P<unit>\s?(?:USD|(?:US )?dollars?))?",
+    re.IGNORECASE,
+)
 _MAX_NUMBER_CHARS = 40
 _OPTIONAL = frozenset({"order_id", "credit_amount", "confidence", "priority", "source"})
 _SHOWN_KEYS = 3
@@ -98,8 +109,7 @@ def parsed_answer(
         AnswerError: the text breaks the contract; one sentence that people, tables and models may
             be shown.
     """
-    found = found_object(text)
-    _refuse_unknown_keys(found, kind)
+    found = _with_known_keys(found_object(text), kind)
     total = max(order_total or Decimal(0), Decimal(0))
     if kind is RefundAnswer:
         fields = _refund_fields(found, total)
@@ -113,7 +123,7 @@ def parsed_answer(
 
 
 def parsed_text(text: str | None) -> ComplaintText:
-    """A customer's complaint as a model wrote it, without quotation marks around it.
+    """A customer's complaint as a model wrote it, less its thoughts and quotation marks around it.
 
     Args:
         text: what the model wrote.
@@ -121,7 +131,7 @@ def parsed_text(text: str | None) -> ComplaintText:
     Raises:
         AnswerError: there is no text, it is too long, or it holds control characters.
     """
-    said = (text or "").strip().strip('"\u201c\u201d').strip()
+    said = without_thoughts(text or "").strip().strip('"\u201c\u201d').strip()
     if not 0 < len(said) <= MAX_COMPLAINT_CHARACTERS:
         raise AnswerError(
             f"The text has {len(said):,} characters; allowed are 1 to {MAX_COMPLAINT_CHARACTERS:,}"
@@ -131,7 +141,19 @@ def parsed_text(text: str | None) -> ComplaintText:
     return ComplaintText(complaint_text=said)
 
 
-def _refuse_unknown_keys(found: Mapping[str, object], kind: AnswerKind) -> None:
+def _plain(written: str) -> str:
+    """A name as the contract spells it: `refundUsd` and ` Refund USD ` are `refund_usd`."""
+    return re.sub(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", "_", written.strip()).lower()
+
+
+def _with_known_keys(written: Mapping[str, object], kind: AnswerKind) -> dict[str, object]:
+    """The values by the names of the contract; other keys and missing ones are refused."""
+    found: dict[str, object] = {}
+    for key, value in written.items():
+        name = _plain(key) if _plain(key) in kind.model_fields else key
+        if name in found:
+            raise AnswerError(f"The answer has the key {excerpt(name, 40)} twice; once is allowed")
+        found[name] = value
     asked = [name for name in kind.model_fields if name != "source"]
     unknown = [key for key in found if key not in kind.model_fields]
     if unknown:
@@ -144,6 +166,7 @@ def _refuse_unknown_keys(found: Mapping[str, object], kind: AnswerKind) -> None:
         raise AnswerError(
             f"The answer lacks {', '.join(missing)}; its keys must be {', '.join(asked)}"
         )
+    return found
 
 
 def _refund_fields(found: Mapping[str, object], total: Decimal) -> dict[str, object]:
@@ -196,30 +219,40 @@ def _stepped(amount: Decimal, step: Decimal, total: Decimal) -> Decimal:
 
 
 def _amount(name: str, found: Mapping[str, object], total: Decimal) -> Decimal:
+    value = found[name]
+    match = _DOLLARS.fullmatch(_short(value).strip())
+    if match and not (match["groups"] and not (match["sign"] or match["unit"] or match["cents"])):
+        value = match["number"].replace(",", "")
     allowed = f"a number of USD from 0 to the order's total of {total:f}"
-    return _number(name, found, total, allowed)
+    return _number(name, found, value, total, allowed)
 
 
 def _confidence(found: Mapping[str, object]) -> Decimal:
-    share = _number("confidence", found, Decimal(1), "a number from 0 to 1")
+    value = found["confidence"]
+    share = _number("confidence", found, value, Decimal(1), "a number from 0 to 1")
     return share.quantize(_CENT, ROUND_HALF_UP)
 
 
-def _number(name: str, found: Mapping[str, object], most: Decimal, allowed: str) -> Decimal:
-    value = found[name]
-    if isinstance(value, str) and len(value) <= _MAX_NUMBER_CHARS:
-        written = value.strip()
-        value = read_number(written) if _NUMBER.fullmatch(written) else value
-    if not (isinstance(value, Decimal) and value.is_finite() and 0 <= value <= most):
+def _number(
+    name: str, found: Mapping[str, object], value: object, most: Decimal, allowed: str
+) -> Decimal:
+    written = _short(value).strip()
+    number = read_number(written) if _NUMBER.fullmatch(written) else value
+    if not (isinstance(number, Decimal) and number.is_finite() and 0 <= number <= most):
         raise AnswerError(f"{name} is {_shown(found[name])}; it must be {allowed}")
-    return abs(value)
+    return abs(number)
+
+
+def _short(value: object) -> str:
+    """A text that may be a number; empty for another value."""
+    return value if isinstance(value, str) and len(value) <= _MAX_NUMBER_CHARS else ""
 
 
 def _choice(name: str, found: Mapping[str, object], allowed: Collection[str]) -> str:
     value = found.get(name)
-    if not (isinstance(value, str) and value in allowed):
+    if not (isinstance(value, str) and _plain(value[:_MAX_NUMBER_CHARS]) in allowed):
         raise AnswerError(f"{name} is {_shown(value)}; it must be one of {', '.join(allowed)}")
-    return value
+    return _plain(value)
 
 
 def _order_id(found: Mapping[str, object], asked: str | None) -> str:

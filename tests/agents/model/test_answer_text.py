@@ -1,6 +1,6 @@
 import json
 import time
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, get_args
 
 import pytest
@@ -15,7 +15,7 @@ from caspers_lib.agents.contracts import (
     answer_schema,
     response_format,
 )
-from caspers_lib.agents.model.answer_text import parsed_answer
+from caspers_lib.agents.model.answer_text import parsed_answer, parsed_text
 from caspers_lib.errors import AnswerError, CaspersError
 
 TOTAL = Decimal("31.50")
@@ -78,6 +78,23 @@ EXPECTED = RefundAnswer(
         json.dumps(REFUND).replace("}", ",\n}"),
         json.dumps(REFUND).replace("7.88", "7.880000000000000"),
         json.dumps(REFUND).replace("7.88", "7.875"),
+        json.dumps(REFUND).replace("7.88", "$7.88"),
+        json.dumps(REFUND).replace("7.88", "7.88 USD"),
+        json.dumps(REFUND | {"refund_class": " Partial\n"}),
+        json.dumps([REFUND]),
+        f"```json\n{json.dumps([REFUND], indent=2)}\n```",
+        json.dumps({"Refund USD": 7.88, "refundClass": "PARTIAL", " reason": "It's late"}),
+        "{refund_usd: 7.88, refund_class: 'partial', reason: \"It's late\"}",
+        """{
+            // how much, and {why}
+            "refund_usd": 7.88, /* not "9" */ "refund_class": "partial", # as the policy says
+            "reason": "It's late", // at last
+        }""",
+        json.dumps(REFUND)
+        .replace(' "', " \u201c")
+        .replace('{"', "{\u201c")
+        .replace('"', "\u201d")
+        .replace("7.88", "7.88 "),
     ],
 )
 def test_a_right_answer_is_read_in_whatever_form_it_comes(text: str) -> None:
@@ -97,7 +114,9 @@ def test_J3_text_without_an_answer_is_refused_with_a_sentence(text: str | None) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"[{json.dumps(REFUND)}]", "is a list"),
+        (json.dumps([REFUND, REFUND]), "is a list"),
+        (json.dumps([[REFUND]]), "is a list"),
+        (json.dumps(REFUND | {"Refund-USD": 1}), "'refund_usd' twice"),
         (f"Answers: [1, {json.dumps(REFUND)}]", "is a list"),
         (json.dumps(json.dumps(REFUND)), "no JSON object"),
         (json.dumps({"answer": REFUND}), "unknown keys 'answer'"),
@@ -124,6 +143,29 @@ def test_J3_what_is_not_one_flat_object_is_refused(text: str, message: str) -> N
         ({"refund_usd": 31.51}, "the order's total of 31.50"),
         ({"refund_usd": "a lot"}, "refund_usd is 'a lot'"),
         ({"refund_usd": "Infinity"}, "refund_usd is 'Infinity'"),
+        *(
+            ({"refund_usd": written}, f"refund_usd is '{written}'")
+            for written in (
+                "5,00",
+                "$5,00",
+                "1,234",
+                "0,875",
+                "12,34.5",
+                "5-10",
+                "5 or 6",
+                "5/2",
+                "~5",
+                "(5)",
+                "-$5",
+                "5%",
+                "5.00 EUR",
+                "\u20ac5",
+                "five",
+                "$",
+                "5.00.1",
+                "1.234,50",
+            )
+        ),
         ({"refund_usd": float("nan")}, "refund_usd is NaN"),
         ({"refund_usd": float("-inf")}, "refund_usd is -Infinity"),
         ({"refund_usd": True}, "refund_usd is true or false"),
@@ -153,6 +195,46 @@ def test_a_number_beyond_measure_is_refused_and_shown_in_short(number: str) -> N
     message = refusal(json.dumps(REFUND).replace("7.88", number))
     assert message.startswith("refund_usd is ")
     assert len(message) < 200
+
+
+DRAFT = json.dumps(REFUND | {"refund_usd": 9})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{DRAFT}</think>{json.dumps(REFUND)}",
+        f"First, {DRAFT}? It's {{ open.</think>\n\n{json.dumps(REFUND)}",
+        f"<Thinking>{DRAFT}</Thinking>```json\n{json.dumps(REFUND)}\n```",
+        f"<think>a<think>b</think>{DRAFT}</think>{json.dumps(REFUND)}",
+        f"<think>{'{' * 20}</think>{json.dumps(REFUND)}",
+        f"[THINK]{DRAFT}[/THINK]{json.dumps(REFUND)}",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>"
+        f"{json.dumps(REFUND)}<|return|>",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|>{json.dumps(REFUND)}",
+        f"<|channel|>final <|constrain|>json<|message|>{json.dumps(REFUND)}<|end|>",
+        f"analysisWe answer {DRAFT}assistantfinal{json.dumps(REFUND)}",
+    ],
+)
+def test_the_answer_is_what_follows_a_model_s_thoughts(text: str) -> None:
+    assert refund(text) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"<think>{DRAFT}", f"{DRAFT}</think>", f"<|channel|>analysis<|message|>{DRAFT}<|end|>"],
+)
+def test_thoughts_alone_are_no_answer(text: str) -> None:
+    assert "holds no JSON object" in refusal(text)
+
+
+def test_a_tag_of_thoughts_within_an_answer_is_text() -> None:
+    reason = f"The customer wrote </think>{DRAFT} and <think>"
+    assert refund(f"<think>hm</think>{json.dumps(REFUND | {'reason': reason})}").reason == reason
+
+
+def test_a_complaint_is_what_follows_a_model_s_thoughts() -> None:
+    assert parsed_text('<think>Be "brief".</think>\n"Cold soup."').complaint_text == "Cold soup."
 
 
 def test_J3_a_text_that_tells_us_to_pay_more_than_the_order_pays_nothing() -> None:
@@ -286,6 +368,13 @@ def test_J9_a_broken_answer_is_our_own_error_and_a_value_error() -> None:
         "{" + ",  " * 20_000,
         "{" + '"a":1,' * 10_000 + '"b":2}',
         "{" + ",".join(f'"{i}":{i}' for i in range(5_000)) + "}",
+        "{\u201c" * 32_000,
+        "{" + ",/*" * 20_000,
+        "{" + "1," + "111," * 16_000,
+        "{a" + " " * 60_000,
+        "{}<think>" * 7_000,
+        "<think>{}</think>" * 3_700,
+        "<|channel|>final<|constrain|>" * 2_200,
     ],
 )
 def test_a_text_made_to_be_slow_is_refused_in_no_time(text: str) -> None:
@@ -369,6 +458,32 @@ def test_a_valid_answer_in_any_tolerated_form_is_itself(data: st.DataObject) -> 
     answer, total = data.draw(refunds() | complaints())
     text = data.draw(forms(answer))
     assert parsed_answer(text, type(answer), order_total=total, order_id="o-1") == answer
+
+
+@given(st.decimals("0.01", "99999.99", places=2), st.data())
+def test_an_amount_as_people_write_dollars_is_that_amount(
+    amount: Decimal, data: st.DataObject
+) -> None:
+    number = data.draw(st.sampled_from([f"{amount}", f"{amount:,}"]))
+    form = data.draw(
+        st.sampled_from(["{}", "${}", "$ {}", "US${}", "USD {}", "{} USD", "{} usd", "{} dollars"])
+    )
+    text = json.dumps(REFUND | {"refund_usd": form.format(number)})
+    assert refund(text, Decimal(100_000)).refund_usd == amount
+
+
+scraps = st.sampled_from(["0", "5", "12", "00", "234", ",", ".", "$", " ", "USD", "-", "e", "%"])
+
+
+@given(st.lists(scraps, max_size=7).map("".join))
+def test_no_amount_is_invented(written: str) -> None:
+    text = json.dumps(REFUND | {"refund_usd": written})
+    try:
+        answer = refund(text, Decimal(10**12))
+    except AnswerError:
+        return
+    digits = written.replace("USD", "").replace("US", "").strip("$ ").replace(",", "")
+    assert answer.refund_usd == Decimal(digits).quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 noise = st.text() | st.text(st.sampled_from("{}[]\"'\\,: \n0.eNaTruxU") | st.characters())
