@@ -6,7 +6,6 @@ No message, and no error that one came from, holds a password: what can't be par
 and what the driver says is searched for the passwords that it was given.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -26,7 +25,7 @@ class Postgres:
     """How to reach a database; it can be sent to another process if its `password` can.
 
     Args:
-        dsn: libpq connection string or URI; what it leaves out comes from the `PG...` variables.
+        dsn: libpq connection string or URI; `log_in_parameters` says what it may leave out.
         password: gives the password, anew for each connection; for one that rotates.
     """
 
@@ -45,7 +44,7 @@ def connection_parameters(dsn: str) -> dict[str, Any]:
         dsn: libpq connection string or URI.
 
     Raises:
-        PostgresError: it can't be read; the message does not quote it.
+        PostgresError: it can't be read, or does not name the server; the message does not quote it.
     """
     if _is_ambiguous(dsn):
         raise PostgresError(
@@ -57,6 +56,12 @@ def connection_parameters(dsn: str) -> dict[str, Any]:
         raise PostgresError(
             "The connection string of PostgreSQL can't be read.",
             hint="Quote a value with spaces: password='...'; in a URI write % as %25.",
+        )
+    if "service" in parameters or not (parameters.get("host") or parameters.get("hostaddr")):
+        raise PostgresError(
+            "The connection string of PostgreSQL must name the server by host or hostaddr.",
+            hint="A service, PGSERVICE, PGHOST and PGHOSTADDR are not used; a socket's host is its "
+            "folder, such as host=/var/run/postgresql.",
         )
     return parameters
 
@@ -72,9 +77,8 @@ def address(database: Database) -> str:
     """
     dsn = database.dsn if isinstance(database, Postgres) else database
     parameters = connection_parameters(dsn)
-    host = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST", "")
-    port = parameters.get("port") or os.environ.get("PGPORT", "")
-    name = parameters.get("dbname") or os.environ.get("PGDATABASE", "")
+    host = parameters.get("host") or parameters.get("hostaddr")
+    port, name = parameters.get("port"), parameters.get("dbname", "")
     return f"{host}:{port}/{name}" if port else f"{host}/{name}"
 
 

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "SyncCheck", "check_sync"]
 
 _SIDES = """
-CREATE TEMPORARY TABLE source_rows ON COMMIT DROP AS
+CREATE TEMPORARY TABLE pg_temp.source_rows ON COMMIT DROP AS
 SELECT {typed_values} FROM ({newest}) AS s WHERE NOT deleted
 """
 
 _SUMS = """
-SELECT count(*), coalesce(sum(hashtextextended(r::text, 0)), 0)::text
+SELECT count(*), coalesce(sum(hashtextextended(ROW(r.*)::text, 0)), 0)::text
 FROM (SELECT {names} FROM {table}) AS r
 """
 
 _DIFFERENCES = """
 SELECT {keys}, CASE WHEN t.{key} IS NULL THEN 'missing' WHEN s.{key} IS NULL THEN 'surplus'
        ELSE 'different' END, ARRAY[{differing}]
-FROM (SELECT {names} FROM source_rows) AS s FULL JOIN (SELECT {names} FROM {target}) AS t
+FROM (SELECT {names} FROM pg_temp.source_rows) AS s FULL JOIN (SELECT {names} FROM {target}) AS t
 USING ({key_names})
 WHERE s.{key} IS NULL OR t.{key} IS NULL OR ROW(s.*) IS DISTINCT FROM ROW(t.*)
 ORDER BY {order}
@@ -118,7 +118,6 @@ def check_sync(
     try:
         # The transaction ends first: the staging table can't go while it is being read.
         with staging_table(database, plan) as staging, connect(database) as connection:
-            connection.execute("SET LOCAL TimeZone = 'UTC'")
             position = _known(read_position(connection, spec, lock=True), source, spec)
             rows = snapshot_rows(spark, plan, position.commit_version, source.committed_at)
             copy_partitions(rows, database, plan, staging, since=-1)
@@ -160,7 +159,7 @@ def _compare(
     names = ", ".join(map(quote_identifier, plan.names))
     counts = "SELECT count(*), count(refusal) FROM {staging}"
     staged, refused = execute(connection, counts, staging=staging).fetchone() or (0, 0)
-    source_rows, source_sum = _sum(connection, "source_rows", names)
+    source_rows, source_sum = _sum(connection, "pg_temp.source_rows", names)
     target_rows, target_sum = _sum(connection, spec.target, names)
     differing, named = 0, tuple[Difference, ...]()
     if (source_rows, source_sum) != (target_rows, target_sum):

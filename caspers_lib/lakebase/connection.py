@@ -12,13 +12,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 
 from caspers_lib.errors import PostgresError, first_cause
-from caspers_lib.lakebase.access import (
-    Database,
-    Postgres,
-    address,
-    connection_parameters,
-    without_passwords,
-)
+from caspers_lib.lakebase.access import Database, Postgres, address, without_passwords
+from caspers_lib.lakebase.session import log_in_parameters, session_settings
 
 __all__ = [
     "PATIENCE_SECONDS",
@@ -28,13 +23,11 @@ __all__ = [
     "address",
     "connect",
     "execute",
-    "log_in_parameters",
 ]
 
 PATIENCE_SECONDS = 10.0
 """How long a server that restarts is waited for."""
 
-_DEFAULTS = {"connect_timeout": "10", "application_name": "caspers"}
 _FIRST_WAIT_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 0.5
 _RESTARTING = re.compile(
@@ -93,22 +86,6 @@ def connect(
         wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 
-def log_in_parameters(database: Database) -> dict[str, Any]:
-    """The parameters of one log-in, with a password that rotates as it is now.
-
-    Args:
-        database: how to reach it.
-
-    Raises:
-        PostgresError: the connection string can't be read.
-    """
-    access = database if isinstance(database, Postgres) else Postgres(database)
-    parameters = _DEFAULTS | connection_parameters(access.dsn)
-    if access.password is not None:
-        parameters["password"] = access.password()
-    return parameters
-
-
 def execute(
     connection: psycopg.Connection,
     template: str,
@@ -134,9 +111,17 @@ def execute(
 def _log_in(parameters: Mapping[str, Any], autocommit: bool) -> psycopg.Connection | psycopg.Error:
     """One attempt; returns its error, so that what is raised of it keeps no trace of it."""
     try:
-        return psycopg.connect("", autocommit=autocommit, **parameters)
+        connection = psycopg.connect("", autocommit=True, **parameters)
     except psycopg.Error as error:
         return error
+    try:
+        # Before any transaction: one that is rolled back would take the settings with it.
+        connection.execute(session_settings(parameters).encode())
+        connection.autocommit = autocommit
+    except psycopg.Error as error:
+        connection.close()
+        return error
+    return connection
 
 
 def _may_pass(error: psycopg.Error, parameters: Mapping[str, Any]) -> bool:

@@ -39,14 +39,16 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "wal_compression": "on",
-    # Everyday commits don't wait for the disk; the sync's own do.
-    "synchronous_commit": "off",
+    # Given here, they hold whatever is in the data folder's own files.
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
     "work_mem": "32MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
 
-_INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+_INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
 # Recovery after a crash may take minutes; a start that fails says so at once.
 _START_SECONDS = 300
 _SILENT_SECONDS = 5.0
@@ -296,12 +298,17 @@ class EmbeddedPostgres:
             )
         new = Path(tempfile.mkdtemp(prefix=NEW_DATA, dir=self.data.parent))
         user.own(new)
-        done = self._run_program(binaries, "initdb", _INITDB, user, new)
-        if done != 0:
-            failure = self._failure("A PostgreSQL data folder can't be made")
+        status = self._run_program(binaries, "initdb", _INITDB, user, new)
+        if status != 0:
+            failure = self._failure("A PostgreSQL data folder can't be made", status)
             shutil.rmtree(new, ignore_errors=True)
             raise failure
         new.rename(self.data)
+        parent = os.open(self.data.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
 
     def _start_server(self, binaries: PostgresBinaries, user: ServerUser, run: Path) -> None:
         sockets = '"' + str(run).replace('"', '""') + '"'
@@ -309,9 +316,9 @@ class EmbeddedPostgres:
         options = " ".join(f"-c {shlex.quote(f'{k}={v}')}" for k, v in settings.items())
         arguments = ("start", "--silent", "--wait", f"--timeout={_START_SECONDS}", "-o", options)
         deadline = time.monotonic() + _ORPHANS_SECONDS
-        while self._run_program(binaries, "pg_ctl", arguments, user, self.data) != 0:
+        while status := self._run_program(binaries, "pg_ctl", arguments, user, self.data):
             if time.monotonic() > deadline or not self._ended_orphans():
-                raise self._failure("PostgreSQL doesn't start")
+                raise self._failure("PostgreSQL doesn't start", status)
             time.sleep(_POLL_SECONDS)
 
     def _ended_orphans(self) -> bool:
@@ -353,8 +360,8 @@ class EmbeddedPostgres:
                 **user.options,
             ).returncode
 
-    def _failure(self, what: str) -> PostgresError:
-        reason = failure_reason(self.log)
+    def _failure(self, what: str, status: int) -> PostgresError:
+        reason = failure_reason(self.log, status)
         hint = f"Its log: {self.log}"
         if "incompatible with server" in reason:
             hint = (

@@ -51,4 +51,6 @@ def running_dsn(data: Path, database: str) -> str | None:
     if record is None or record.run is None:
         return None
     host = quote(os.fsencode(record.run), safe="")
-    return f"postgresql://postgres@/{quote(database, safe='')}?host={host}&port={watchdog.PORT}"
+    # Without `hostaddr` the variable PGHOSTADDR would lead elsewhere.
+    place = f"host={host}&hostaddr=&port={watchdog.PORT}"
+    return f"postgresql://postgres@/{quote(database, safe='')}?{place}"

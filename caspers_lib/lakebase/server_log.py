@@ -2,11 +2,17 @@
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 __all__ = ["failure_reason", "telling_line"]
 
-_TELLING = re.compile(r"\b(PANIC|FATAL|error):")
+_TELLING = re.compile(r"\b(PANIC|FATAL|error):|\berror while loading")
+# What the programs say after any failure, whatever its cause.
+_EPILOGUE = re.compile(
+    r"initdb: (removing|data directory)|pg_ctl: could not start server|Examine the log output"
+    r"|.*\b(HINT|hint|DETAIL|detail): "
+)
 # What a server that starts says to those who come too early.
 _EARLY = re.compile(r"FATAL: +the database system is ")
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\d .*?\[\d+\] ")
@@ -34,15 +40,18 @@ def telling_line(log: str) -> str:
     return found
 
 
-def failure_reason(log: Path) -> str:
+def failure_reason(log: Path, status: int = 1) -> str:
     """Why a program failed, in one line.
 
     Args:
         log: its log; on a full disk it may be empty.
+        status: its exit status; minus the signal that ended it.
     """
     text = log.read_text(errors="replace")
-    if found := telling_line(text):
-        return found
+    if reason := telling_line(text):
+        return reason
     if shutil.disk_usage(log.parent).free < _FULL_BYTES:
         return "no space left on the disk"
-    return next(iter(text.strip().splitlines()[-1:]), "its log is empty")
+    lines = [line for line in text.strip().splitlines() if not _EPILOGUE.match(line.strip())]
+    reason = lines[-1].strip() if lines else "its log says nothing"
+    return f"{reason} (ended by {signal.Signals(-status).name})" if status < 0 else reason

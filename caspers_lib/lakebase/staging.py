@@ -23,10 +23,10 @@ from caspers_lib.lakebase.connection import (
     Database,
     connect,
     execute,
-    log_in_parameters,
 )
 from caspers_lib.lakebase.identifiers import qualified
 from caspers_lib.lakebase.pg_types import BINARY_TYPES
+from caspers_lib.lakebase.session import log_in_parameters, session_settings
 from caspers_lib.lakebase.sync_plan import SyncPlan
 
 __all__ = [
@@ -170,6 +170,8 @@ def copy_rows(
             dbapi.connect(make_conninfo("", **parameters)) as connection,
             connection.cursor() as cursor,
         ):
+            cursor.execute(session_settings(parameters))
+            connection.commit()
             cursor.adbc_ingest(staging.name, reader, mode="append", db_schema_name=staging.schema)
             connection.commit()
     except adbc_driver_manager.Error as error:

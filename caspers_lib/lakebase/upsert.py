@@ -147,10 +147,6 @@ def _applying(database: Database, plan: SyncPlan, what: str) -> Iterator[psycopg
     """One transaction; what the server refuses in it is one sentence."""
     try:
         with connect(database) as connection:
-            # The stream forgets a batch once it is applied, so the server must have it on disk.
-            connection.execute("SET LOCAL synchronous_commit = on")
-            # Timestamps without a zone are UTC.
-            connection.execute("SET LOCAL TimeZone = 'UTC'")
             yield connection
     except psycopg.Error as error:
         spec = plan.spec

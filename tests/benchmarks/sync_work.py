@@ -157,7 +157,6 @@ def _copy(dsn: str, table: pa.Table) -> None:
 
 def _upsert(dsn: str, target: str, values: str) -> None:
     with psycopg.connect(dsn) as connection:
-        connection.execute("SET LOCAL synchronous_commit = on")
         connection.execute("ANALYZE staged")
         connection.execute(
             f"INSERT INTO {target} SELECT {values} FROM staged ORDER BY order_id "

@@ -23,7 +23,7 @@ from caspers_lib.lakebase.server_user import server_user
 
 ROLE = "kitchen"
 PASSWORD = "p@ss 'w\"ord\\ 100% né/?#"
-_ADMIN_PASSWORD = "admin-secret"
+ADMIN_PASSWORD = "admin-secret"
 
 
 def stock_programs() -> Path:
@@ -132,7 +132,7 @@ class StockPostgres:
 
     @property
     def _admin_dsn(self) -> str:
-        return self.dsn("postgres", "postgres", _ADMIN_PASSWORD)
+        return self.dsn("postgres", "postgres", ADMIN_PASSWORD)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class StockPostgres:
     def _initialise(self, folder: Path) -> None:
         self.data.mkdir()
         secret = folder / "admin-password"
-        secret.write_text(_ADMIN_PASSWORD)
+        secret.write_text(ADMIN_PASSWORD)
         server_user(self.data).own(self.data)
         server_user(self.data).own(secret)
         options = ["-U", "postgres", "-E", "UTF8", "-A", "scram-sha-256", "--locale=C", "--no-sync"]

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 from caspers_lib.lakebase import REFUNDS, watchdog
+from caspers_lib.lakebase.connection import connect, execute
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.lakebase.staging import staging_table
-from caspers_lib.lakebase.target import prepare_target, read_position
+from caspers_lib.lakebase.target import at_position, prepare_target, read_position
 from tests.lakebase.crash_writer import history, model
 from tests.lakebase.plans import PLAN
 
@@ -76,3 +77,23 @@ def test_whoever_is_killed_whenever_the_target_equals_the_source(
     with staging_table(dsn, PLAN), psycopg.connect(dsn) as connection:
         query = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'sync_staging%'"
         assert connection.execute(query).fetchone() == (1,)
+
+
+def test_a_position_that_was_written_outlives_a_back_end_that_is_killed(
+    fragile: EmbeddedPostgres,
+) -> None:
+    dsn = fragile.dsn("test")
+    prepare_target(dsn, PLAN)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE test SET synchronous_commit = off")
+    for version in range(5):
+        with psycopg.connect(dsn) as victim:
+            with at_position(dsn, REFUNDS) as connection:
+                move = "UPDATE {positions} SET commit_version = %s"
+                execute(connection, move, (version,), positions=REFUNDS.positions)
+            # The server takes all its memory for broken, and reads its log again.
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
+        with connect(dsn, patience=60) as connection:
+            position = read_position(connection, REFUNDS)
+        assert position is not None
+        assert position.commit_version == version

@@ -151,7 +151,6 @@ def test_a_killed_server_starts_again_with_what_was_committed(root: Path) -> Non
     data = root / "data"
     with EmbeddedPostgres(data) as server:
         with psycopg.connect(server.dsn("postgres")) as connection:
-            connection.execute("SET LOCAL synchronous_commit = on")
             connection.execute("CREATE TABLE t AS SELECT 42 AS answer")
         record = watchdog.read_record(data)
         assert record is not None

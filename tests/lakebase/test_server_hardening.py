@@ -355,7 +355,6 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_committed(small_disk: Path)
         with pytest.raises(psycopg.Error):
             while True:
                 with connect(server.dsn("postgres")) as connection:
-                    connection.execute("SET LOCAL synchronous_commit = on")
                     connection.execute(
                         "INSERT INTO t SELECT %s, string_agg(md5(random()::text), '') "
                         "FROM generate_series(1, 100), generate_series(1, 200) i GROUP BY i",

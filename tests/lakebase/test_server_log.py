@@ -24,9 +24,24 @@ def test_the_line_that_says_why_is_found(lines: list[str], told: str) -> None:
     assert telling_line("\n".join(STAMP + line for line in lines)) == told
 
 
-def test_without_a_telling_line_the_last_one_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("first\nlast\n\n", 1, "last"),
+        ("sh: postgres: Permission denied\npg_ctl: could not start server\nExamine the log output.",
+         1, "sh: postgres: Permission denied"),
+        ("creating ...\npostgres: error while loading shared libraries: libx.so\nHINT:  y\n",
+         1, "postgres: error while loading shared libraries: libx.so"),
+        ('child process was terminated by signal 9: Killed\ninitdb: removing data directory "x"\n',
+         1, "child process was terminated by signal 9: Killed"),
+        ("creating files\n", -9, "creating files (ended by SIGKILL)"),
+        ("", -11, "its log says nothing (ended by SIGSEGV)"),
+        ("", 1, "its log says nothing"),
+    ],
+)  # fmt: skip
+def test_without_a_telling_line_the_last_that_means_something_is_told(
+    tmp_path: Path, text: str, status: int, reason: str
+) -> None:
     log = tmp_path / "server.log"
-    log.write_text("first\nlast\n\n")
-    assert failure_reason(log) == "last"
-    log.write_text("")
-    assert failure_reason(log) == "its log is empty"
+    log.write_text(text)
+    assert failure_reason(log, status) == reason

@@ -289,21 +289,6 @@ def test_a_failure_in_the_middle_leaves_neither_rows_nor_position(
     assert version_applied(target) == 1
 
 
-def test_rows_are_on_disk_before_the_stream_forgets_them(
-    target: str, refund_changes: Changes
-) -> None:
-    with psycopg.connect(target) as connection:
-        connection.execute(
-            "CREATE TABLE seen (setting text); "
-            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); "
-            "RETURN NULL; END $$; "
-            f"CREATE TRIGGER noting AFTER INSERT ON {REFUNDS.target} EXECUTE FUNCTION note()"
-        )
-    apply_changes(target, PLAN, refund_changes(("a", 1, "1")), batch_id=0)
-    assert fetch(target, "SELECT setting FROM seen") == [("on",)]
-
-
 def test_a_target_that_was_not_prepared_is_refused(target: str, refund_changes: Changes) -> None:
     other = plan_sync(replace(REFUNDS, name="other"), REFUND_COLUMNS)
     with pytest.raises(SyncError, match="has no position for other"):
