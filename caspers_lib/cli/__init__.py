@@ -121,7 +121,7 @@ def demo(
     local = local_root(
         root, start_day=start_day, speed_multiplier=speed, complaint_rate=complaint_rate
     )
-    options = replay_options(speed, max_rate, chaos, layout)
+    options = replay_options(speed, max_rate, chaos, layout, start_day)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_demo(Demo(business, host=host, port=port), once=once, console=Console())
 
@@ -149,7 +149,7 @@ def up(
         complaint_rate=complaint_rate,
         target=target,
     )
-    options = replay_options(speed, None, None, "batched")
+    options = replay_options(speed, None, None, "batched", start_day)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_up(Demo(business, host=host, port=port, command="caspers up"), target, Console())
 

@@ -47,14 +47,15 @@ def replay_tick(
 
     from caspers_lib.runtime.local_replay import local_replay
     from caspers_lib.runtime.local_root import Owner, owned
+    from caspers_lib.runtime.replay_status import clock_warning
     from caspers_lib.runtime.replay_view import preview_lines
 
     local = local_root(root, start_day=start_day, speed_multiplier=speed)
-    options = replay_options(speed, max_rate, chaos, layout)
+    options = replay_options(speed, max_rate, chaos, layout, start_day)
     path = absolute(dataset) or local.dataset_file
     replay, now = local_replay(local, path, options), time.time()
     if dry_run:
-        print("\n".join(preview_lines(replay.preview(now), local.events)))
+        print("\n".join(preview_lines(replay.preview(now), local.events, now)))
         return
     columns = TextColumn("writing events"), BarColumn(), MofNCompleteColumn()
     with (
@@ -64,6 +65,8 @@ def replay_tick(
         task = bar.add_task("", total=replay.preview(now).events)
         tick = replay.tick(now, lambda count: bar.advance(task, count))
     print(f"{tick.events:,} events written to {local.events}")
+    if warning := clock_warning(tick.state.seconds_ahead(now)):
+        print(warning)
 
 
 @replay_app.command("status")
@@ -91,7 +94,7 @@ def replay_pause(root: Root = DEFAULT_ROOT) -> None:
 
 @replay_app.command("resume")
 def replay_resume(root: Root = DEFAULT_ROOT) -> None:
-    """Virtual time goes on at the speed it had."""
+    """Virtual time goes on at the speed it had; also after this machine's clock went back."""
     from caspers_lib.replay.steering import resume
 
     _steer(root, resume)

@@ -1,17 +1,32 @@
 """The replay's clock: wall-clock seconds to virtual seconds, piecewise.
 
-Contract: DESIGN section 5. A new speed, a pause or a seek adds a segment and never rewrites the
-past; virtual time goes back by a seek alone.
+A new speed, a pause or a seek adds a segment and never rewrites the past; virtual time goes back by
+a seek alone. It ends with the calendar that every reader of events can show.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from caspers_lib.errors import SettingsError
 
-__all__ = ["DAY", "Clock", "Segment", "event_shift", "start_clock"]
+__all__ = [
+    "CALENDAR_END",
+    "CALENDAR_START",
+    "DAY",
+    "MAX_SPEED",
+    "Clock",
+    "Segment",
+    "event_shift",
+    "start_clock",
+    "utc_text",
+]
 
 DAY = 86_400
+# A day within the years 1 to 9999, which Python, Spark and PostgreSQL show in any time zone.
+CALENDAR_START = -62_135_510_400
+CALENDAR_END = 253_402_214_400
+MAX_SPEED = 1_000_000.0
+"""Virtual seconds a wall-clock second: a loop of 90 days in eight seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +46,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Segments in the order of their wall-clock time; at least one."""
+    """Segments in the order in which they were added; at least one, and the newest one counts.
+
+    Args:
+        segments: where virtual time goes on from, and how fast.
+        end: the last virtual second, where the clock stops.
+    """
 
     segments: tuple[Segment, ...]
+    end: float = field(default=CALENDAR_END, compare=False, repr=False)
 
     def virtual_time(self, wall: float) -> float:
-        """p(now): virtual seconds at `wall` (UTC epoch seconds).
+        """Virtual seconds at `wall` (UTC epoch seconds), at most `end`.
 
-        A wall clock that went back behind the newest segment gives the segment's own start:
-        virtual time never goes back.
+        A wall clock behind the newest segment gives the segment's own start.
         """
         newest = self.segments[-1]
-        return newest.virtual + max(0.0, wall - newest.wall) * newest.speed
+        return min(newest.virtual + max(0.0, wall - newest.wall) * newest.speed, self.end)
 
     @property
     def start(self) -> float:
@@ -68,7 +88,7 @@ class Clock:
         """The clock that runs at `speed` from `wall` on; a paused one stays so until resumed.
 
         Raises:
-            SettingsError: the speed is not a number above 0.
+            SettingsError: the speed is not a number above 0, up to `MAX_SPEED`.
         """
         _refuse_bad_speed(speed)
         if speed == self.running_speed:
@@ -95,8 +115,7 @@ class Clock:
         return self._with(wall, self.start, self.segments[0].speed)
 
     def _with(self, wall: float, virtual: float, speed: float) -> "Clock":
-        newest = Segment(max(wall, self.segments[-1].wall), virtual, speed)
-        return replace(self, segments=(*self.segments, newest))
+        return replace(self, segments=(*self.segments, Segment(wall, virtual, speed)))
 
 
 def start_clock(wall: float, *, epoch: int, start_day: int, speed: float) -> Clock:
@@ -109,7 +128,7 @@ def start_clock(wall: float, *, epoch: int, start_day: int, speed: float) -> Clo
         speed: virtual seconds a wall-clock second.
 
     Raises:
-        SettingsError: the speed is not a number above 0.
+        SettingsError: the speed is not a number above 0, up to `MAX_SPEED`.
     """
     _refuse_bad_speed(speed)
     return Clock((Segment(wall, epoch + start_day * DAY + wall % DAY, speed),))
@@ -120,9 +139,19 @@ def event_shift(wall: float, *, epoch: int, start_day: int) -> int:
     return int(wall // DAY) * DAY - start_day * DAY - epoch
 
 
+def utc_text(seconds: float) -> str:
+    """A moment as text, `yyyy-MM-dd HH:mm:ss`, for people.
+
+    Args:
+        seconds: UTC epoch seconds; beyond the calendar, its end is shown.
+    """
+    shown = min(max(seconds, CALENDAR_START), CALENDAR_END)
+    return (datetime(1970, 1, 1) + timedelta(seconds=shown)).isoformat(" ", "seconds")
+
+
 def _refuse_bad_speed(speed: float) -> None:
-    if not (math.isfinite(speed) and speed > 0):
+    if not 0 < speed <= MAX_SPEED:
         raise SettingsError(
-            f"The replay's speed is {speed}; it must be a number above 0",
+            f"The replay's speed is {speed}; it must be a number above 0, at most {MAX_SPEED:,.0f}",
             hint="60 plays an hour in a minute; `caspers replay pause` stops it",
         )

@@ -1,7 +1,7 @@
 """The replay: windows of the dataset, written as events, exactly once.
 
-Contract: DESIGN section 5. The pending window is recorded before anything is written; a run after
-a crash first finishes exactly that window under the same file names.
+The pending window, and the form in which it is written, are recorded before anything is written; a
+run after a crash first finishes exactly that window, in that form, under the same file names.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,14 @@ from caspers_lib.replay.clock import event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.event_counts import window_counts, window_of
+from caspers_lib.replay.form import Form
 from caspers_lib.replay.lock import ReplayLock
 from caspers_lib.replay.original_state import OriginalState, read_original_state
 from caspers_lib.replay.pace import Pace
 from caspers_lib.replay.sink import Sink
 from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.steering import Steering
-from caspers_lib.replay.volume_sink import VolumeSink
+from caspers_lib.replay.volume_sink import Layout, VolumeSink
 from caspers_lib.replay.window import Window
 
 __all__ = ["CHAOS_FOLDER", "Preview", "Replay", "Tick", "steer"]
@@ -77,7 +78,7 @@ class Replay:
         dataset: what is played.
         sink: what receives the events.
         store: the state (in the volume `misc`).
-        start_day: dataset day that falls on the day of the first run.
+        start_day: dataset day that falls on the day of the first run; None later on keeps it.
         speed: virtual seconds a wall-clock second on the first run; None later on keeps the
             speed the replay has.
         domain: the business.
@@ -90,7 +91,7 @@ class Replay:
     dataset: EventsFile
     sink: Sink
     store: StateStore
-    start_day: int
+    start_day: int | None
     speed: float | None
     domain: Domain = GHOST_KITCHEN
     chaos: Chaos | None = None
@@ -122,7 +123,8 @@ class Replay:
         Raises:
             SettingsError: the speed or, on the first run, the start day is not allowed.
             ReplayLockedError: another run is writing.
-            ReplayStateError: the state can't be read or belongs to another dataset.
+            ReplayStateError: the state can't be read, or was begun with another dataset, domain,
+                start day or chaos.
             DatasetError: the dataset holds a row that is no event.
             SinkError: the events can't be written.
         """
@@ -131,7 +133,7 @@ class Replay:
         while True:
             piece = self._locked_piece(now, on_events)
             events += piece.events
-            if piece.window.until >= piece.state.clock.virtual_time(now) or stopping():
+            if piece.window.until >= piece.state.virtual_time(now) or stopping():
                 return Tick(events, Window(after, piece.window.until), piece.state)
             self.pace.wait(events, since)
 
@@ -150,7 +152,7 @@ class Replay:
         state = self._state(stored, now)
         if state.pending is not None:
             finished, state = self._finish(state, on_events)
-        window = Window(state.watermark, state.clock.virtual_time(now))
+        window = Window(state.watermark, state.virtual_time(now))
         if window.is_empty:
             # A new speed counts from this moment on, even where it has played nothing yet.
             if state != stored:
@@ -158,7 +160,13 @@ class Replay:
             return Tick(finished, window, state)
         if self.pace.piece is not None:
             window = window_of(self.dataset, window, self.pace.piece, scratch=self.scratch)
-        state = replace(state, pending=window, ticked_at=float(now))
+        state = replace(
+            state,
+            pending=window,
+            ticked_at=float(now),
+            form=self.sink.form,
+            events_per_file=self._events_per_file,
+        )
         self.store.save(state)
         count, state = self._finish(state, on_events)
         return Tick(finished + count, window, state)
@@ -174,7 +182,7 @@ class Replay:
         """
         stored = self.store.load()
         state = self._state(stored, now)
-        window = Window(state.watermark, state.clock.virtual_time(now))
+        window = Window(state.watermark, state.virtual_time(now))
         if state.pending is not None:
             window = Window(state.watermark, max(window.until, state.pending.until))
         counts = window_counts(self.dataset, window, domain=self.domain, scratch=self.scratch)
@@ -190,7 +198,7 @@ class Replay:
             ReplayStateError, SettingsError: as `tick` would, before anything is written.
         """
         state = self._state(self.store.load(), now)
-        return state.pending or Window(state.watermark, state.clock.virtual_time(now))
+        return state.pending or Window(state.watermark, state.virtual_time(now))
 
     def _state(self, stored: ReplayState | None, now: float) -> ReplayState:
         if stored is not None:
@@ -199,6 +207,8 @@ class Replay:
         return self._first_state(now) if original is None else self._imported(original)
 
     def _first_state(self, now: float) -> ReplayState:
+        if self.start_day is None:
+            raise SettingsError("A first run needs a start day", hint="the default is 70")
         if not 0 <= self.start_day < self.dataset.cycle_days:
             raise SettingsError(
                 f"START_DAY is {self.start_day}; the dataset {self.dataset.path} has the days "
@@ -215,6 +225,7 @@ class Replay:
             first_ts=self.dataset.first_ts,
             last_ts=self.dataset.last_ts,
             chaos=self._asked_chaos(),
+            domain=self.domain.name,
         )
 
     def _first_speed(self) -> float:
@@ -228,23 +239,55 @@ class Replay:
             cycle_seconds=self.dataset.cycle_seconds,
             speed=self._first_speed(),
         )
-        return self._steered(state, state.clock.segments[-1].wall)
+        begun = replace(self, start_day=None)  # it has a start day of its own
+        return begun._steered(state, state.clock.segments[-1].wall)
 
     def _asked_chaos(self) -> str | None:
         return self.chaos.text or None if self.chaos else None
 
     def _steered(self, state: ReplayState, now: float) -> ReplayState:
         state.check_dataset(self.dataset)
-        if self.chaos is not None and self._asked_chaos() != state.chaos:
-            raise ReplayStateError(
-                f"The replay was begun with chaos {state.chaos or 'off'}, which stays; asked for "
-                f"is {self._asked_chaos() or 'off'}",
-                hint="events on their way would be lost or doubled; begin anew with "
-                "`caspers destroy`",
-            )
-        clock = state.clock if self.speed is None else state.clock.with_speed(self.speed, now)
+        for name, begun, given in (
+            ("domain", state.domain or self.domain.name, self.domain.name),
+            ("START_DAY", state.start_day, self.start_day),
+            ("chaos", state.chaos or "off", self._asked_chaos() or "off" if self.chaos else None),
+        ):
+            if given is not None and given != begun:
+                raise ReplayStateError(
+                    f"The replay was begun with {name} {begun}, which stays; asked for is {given}",
+                    hint="leave it out, or begin anew with `caspers destroy`",
+                )
+        clock = state.clock
+        if self.speed not in (None, clock.running_speed):
+            clock = state.clock_at(now).with_speed(self.speed, now)
         return replace(
-            state, clock=clock, first_ts=self.dataset.first_ts, last_ts=self.dataset.last_ts
+            state,
+            clock=clock,
+            first_ts=self.dataset.first_ts,
+            last_ts=self.dataset.last_ts,
+            domain=self.domain.name,
+        )
+
+    @property
+    def _events_per_file(self) -> int | None:
+        sink = self.sink
+        if isinstance(sink, VolumeSink) and sink.layout == "batched":
+            return sink.events_per_file
+        return None
+
+    def _sink_of(self, state: ReplayState) -> Sink:
+        """The sink as the pending window was begun with: another one would double its events."""
+        is_same = (state.form, state.events_per_file) == (self.sink.form, self._events_per_file)
+        if state.form is None or is_same:
+            return self.sink
+        if isinstance(self.sink, VolumeSink) and state.form in ("lines", "named_lines"):
+            layout: Layout = "batched" if state.form == "lines" else "per_event"
+            per_file = state.events_per_file or self.sink.events_per_file
+            return replace(self.sink, layout=layout, events_per_file=per_file)
+        raise ReplayStateError(
+            f"The newest run was cut off while it wrote {state.form}; this one would write "
+            f"{self.sink.form}",
+            hint="run once with the sink of that run, which finishes its window, then change it",
         )
 
     def _finish(
@@ -257,23 +300,23 @@ class Replay:
         take = f"|{state.takes}" if state.takes else ""
         text = f"{state.simulation_start}|{window.after}|{window.until}{take}"
         name = str(uuid5(self.domain.namespace, text))
-        chaos = Chaos.parse(state.chaos or "")
-        self._write_manifest(window, chaos, name)
+        chaos, sink = Chaos.parse(state.chaos or ""), self._sink_of(state)
+        self._write_manifest(window, chaos, name, sink.form)
         batches = event_batches(
             self.dataset,
             window,
             state.shift_seconds,
             domain=self.domain,
-            form=self.sink.form,
+            form=sink.form,
             chaos=chaos,
             scratch=self.scratch,
         )
-        count = self.sink.write(batches, name=name, on_events=on_events)
+        count = sink.write(batches, name=name, on_events=on_events)
         state = replace(state, watermark=window.until, pending=None)
         self.store.save(state)
         return count, state
 
-    def _write_manifest(self, window: Window, chaos: Chaos, name: str) -> None:
+    def _write_manifest(self, window: Window, chaos: Chaos, name: str, form: Form) -> None:
         """What chaos does to the window's events, beside the state, before any is written."""
         if not chaos.is_on:
             return
@@ -282,7 +325,7 @@ class Replay:
             window,
             chaos,
             domain=self.domain,
-            form=self.sink.form,
+            form=form,
             scratch=self.scratch,
         )
         VolumeSink(self.store.folder / CHAOS_FOLDER).write(manifest, name=name)

@@ -1,8 +1,9 @@
 """One run at a time: a lock file beside the replay's state, on any file system.
 
-Contract: DESIGN section 5. Nothing but "create, if it is not there" and "rename" is asked of the
-file system, so it holds on a volume as on a local folder. The file says who holds it and until
-when; what a dead process left is recognised and taken away.
+Nothing but "create, if it is not there" and "rename" is asked of the file system, so it holds on a
+volume as on a local folder. The file says who holds it; what a dead process left is recognised and
+taken away. No wall clock is compared with another: a holder on another machine is dead when its
+file stays unchanged for as long as a lease lasts, by a clock here that never goes back.
 """
 
 import json
@@ -43,7 +44,8 @@ class Holder:
         host: the machine.
         pid: the process on it.
         started: the process's own start, so that a later one of the same number is another.
-        until: wall clock after which another machine takes it as dead, UTC epoch seconds.
+        until: when the lease ends by the holder's own wall clock, UTC epoch seconds. Others don't
+            compare it with theirs: that it changes says that the holder lives.
     """
 
     token: str
@@ -53,10 +55,20 @@ class Holder:
     started: str
     until: float
 
-    def is_dead(self, now: float) -> bool:
-        """Whether its process has ended; of another machine, whether its lease has run out."""
-        if self.host != socket.gethostname():
-            return now > self.until
+    @property
+    def is_here(self) -> bool:
+        """Whether its process is one of this machine."""
+        return self.host == socket.gethostname()
+
+    def is_dead(self, unchanged: float) -> bool:
+        """Whether its process has ended.
+
+        Args:
+            unchanged: seconds for which its file has not changed; they decide for a process of
+                another machine.
+        """
+        if not self.is_here:
+            return unchanged > LEASE_SECONDS
         if self.pid == os.getpid():
             return self.token not in _held
         return not lives(self.pid) or started(self.pid) != self.started
@@ -69,12 +81,14 @@ class Lease:
     Args:
         path: the lock file.
         holder: who holds it.
-        clock: the wall clock, UTC epoch seconds.
+        clock: seconds of a clock that never goes back.
+        renewed: when it was last renewed, by `clock`.
     """
 
     path: Path
     holder: Holder
     clock: Callable[[], float]
+    renewed: float
 
     def renew(self) -> None:
         """Say that the holder lives; cheap to call often.
@@ -82,7 +96,8 @@ class Lease:
         Raises:
             ReplayLockedError: another run has taken the lock, as this one was silent too long.
         """
-        if self.holder.until - self.clock() > LEASE_SECONDS - _RENEW_SECONDS:
+        since, now = self.renewed, self.clock()
+        if now - since < _RENEW_SECONDS:
             return
         current = _read(self.path)
         if current is None or current.token != self.holder.token:
@@ -91,10 +106,35 @@ class Lease:
                 f"more than {LEASE_SECONDS:.0f} s",
                 hint="nothing is lost: the other run finishes what this one began",
             )
-        self.holder = replace(self.holder, until=self.clock() + LEASE_SECONDS)
+        self.holder = replace(self.holder, until=self.holder.until + now - since)
         aside = self.path.with_name(f".{LOCK_FILE}.{self.holder.token}")
         aside.write_text(_text(self.holder), encoding="utf-8")
         aside.replace(self.path)
+        self.renewed = now
+
+
+@dataclass
+class _Watched:
+    """A lock file as it is seen again and again.
+
+    Args:
+        since: when it was first seen as it is now, by a clock that never goes back.
+        holder: what it says; None for nothing, or while it is being written.
+        is_alive: whether it was seen to change.
+    """
+
+    since: float
+    holder: Holder | None = None
+    is_alive: bool = False
+
+    def is_dead(self, holder: Holder | None, now: float) -> bool:
+        """Whether the process that left what the file says now has ended."""
+        if holder != self.holder:
+            self.is_alive = self.holder is not None
+            self.since, self.holder = now, holder
+        if holder is None:
+            return now - self.since > _WRITING_SECONDS
+        return holder.is_dead(now - self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +143,12 @@ class ReplayLock:
 
     Args:
         folder: the state's folder.
-        clock: the wall clock, UTC epoch seconds.
-        sleep: waits for some wall-clock seconds.
+        clock: seconds of a clock that never goes back.
+        sleep: waits for some seconds.
     """
 
     folder: Path
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     @contextmanager
@@ -117,8 +157,8 @@ class ReplayLock:
 
         Args:
             purpose: what for.
-            wait: wall-clock seconds to wait for a run that holds it; one who steers is always
-                waited for.
+            wait: seconds to wait for a run that holds it; one who steers is always waited for, and
+                a process of another machine until it shows that it lives.
 
         Raises:
             ReplayLockedError: another run holds it.
@@ -138,34 +178,33 @@ class ReplayLock:
 
     def _take(self, purpose: Purpose, wait: float) -> Lease:
         self.folder.mkdir(parents=True, exist_ok=True)
-        since = self.clock()
-        holder = _this_process(purpose, since + LEASE_SECONDS)
+        holder = _this_process(purpose)
         # First: between making the file and filling this set, the holder would look dead.
         _held.add(holder.token)
         try:
-            return self._wait_for(holder, since, wait)
+            return self._wait_for(holder, wait)
         except BaseException:
             _held.discard(holder.token)
             raise
 
-    def _wait_for(self, holder: Holder, since: float, wait: float) -> Lease:
+    def _wait_for(self, holder: Holder, wait: float) -> Lease:
         path, turn = self.folder / LOCK_FILE, self.folder / f".{LOCK_FILE}.turn"
-        empty_since = since
+        since = self.clock()
+        lock, turns = _Watched(since), _Watched(since)
         while True:
-            now = self.clock()
-            holder = replace(holder, until=now + LEASE_SECONDS)
             if _create(path, holder):
-                return Lease(path, holder, self.clock)
-            other = _read(path)
-            if other is not None:
-                empty_since = now
-            # An empty file is being filled; if that lasts, its process died in between.
-            if now - empty_since > _WRITING_SECONDS if other is None else other.is_dead(now):
-                _take_away(path, other, turn, holder, now)
-            elif other is not None and now - since >= (
-                wait if other.purpose == "run" else _STEERING_SECONDS
-            ):
-                raise _refused(path, other)
+                return Lease(path, holder, self.clock, renewed=self.clock())
+            now, other = self.clock(), _read(path)
+            if lock.is_dead(other, now):
+                if _create(turn, holder):
+                    _take_away(path, other, turn)
+                # A process that died within that function left its turn behind.
+                elif turns.is_dead(_read(turn), now):
+                    turn.unlink(missing_ok=True)
+            elif other is not None and (other.is_here or lock.is_alive):
+                patience = wait if other.purpose == "run" else _STEERING_SECONDS
+                if now - since >= patience:
+                    raise _refused(path, other)
             self.sleep(_POLL_SECONDS)
 
 
@@ -193,30 +232,17 @@ def _create(path: Path, holder: Holder) -> bool:
     return current is not None and current.token == holder.token
 
 
-def _take_away(path: Path, dead: Holder | None, turn: Path, me: Holder, now: float) -> None:
-    """Remove the lock of a dead process, and only that.
+def _take_away(path: Path, dead: Holder | None, turn: Path) -> None:
+    """Remove the lock of a dead process, and only that; the caller has made `turn`.
 
-    One at a time, by `turn`: who looks once more while he alone may remove a lock can't take away
-    what a quicker one has made in its place.
+    Only one process at a time removes a lock, and it looks once more: so none removes the lock that
+    a quicker one has made in its place.
     """
-    if not _create(turn, me):
-        other = _read(turn)
-        # A process that died within this function left its turn behind.
-        if _is_old(turn) if other is None else other.is_dead(now):
-            turn.unlink(missing_ok=True)
-        return
     try:
         if _read(path) == dead:
             path.unlink(missing_ok=True)
     finally:
         turn.unlink(missing_ok=True)
-
-
-def _is_old(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > _WRITING_SECONDS
-    except FileNotFoundError:
-        return False
 
 
 def _read(path: Path) -> Holder | None:
@@ -233,6 +259,6 @@ def _text(holder: Holder) -> str:
     return json.dumps(asdict(holder)) + "\n"
 
 
-def _this_process(purpose: Purpose, until: float) -> Holder:
-    pid = os.getpid()
+def _this_process(purpose: Purpose) -> Holder:
+    pid, until = os.getpid(), time.time() + LEASE_SECONDS
     return Holder(str(uuid4()), purpose, socket.gethostname(), pid, started(pid), until)

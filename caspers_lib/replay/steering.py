@@ -1,8 +1,9 @@
 """Steering a replay like a tape: pause, resume, speed, seek, step, reset, as pure functions.
 
-Contract: DESIGN section 5. Each takes the state and the wall clock and gives the state that counts
-from then on. A seek forward plays all that lies between at the next run. A seek back moves the
-watermark along: what follows is played again, the very same events under the same ids.
+Each takes the state and the wall clock and gives the state that counts from then on. After the
+wall clock went back, each begins a segment at the new time, so that the replay goes on. A seek
+forward plays all that lies between at the next run. A seek back moves the watermark along: what
+follows is played again, the very same events under the same ids.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from caspers_lib.errors import ReplayStateError, SettingsError
-from caspers_lib.replay.clock import DAY
+from caspers_lib.replay.clock import DAY, utc_text
 from caspers_lib.replay.state import ReplayState
 
 __all__ = [
@@ -35,21 +36,21 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": DAY}
 
 def pause(state: ReplayState, now: float) -> ReplayState:
     """Virtual time stands still from now on."""
-    return replace(state, clock=state.clock.paused(now))
+    return replace(state, clock=state.clock_at(now).paused(now))
 
 
 def resume(state: ReplayState, now: float) -> ReplayState:
     """Virtual time goes on at the speed it had before the pause."""
-    return replace(state, clock=state.clock.resumed(now))
+    return replace(state, clock=state.clock_at(now).resumed(now))
 
 
 def set_speed(speed: float) -> Steering:
     """Another speed, in virtual seconds a wall-clock second; a paused replay keeps it for later.
 
     Raises:
-        SettingsError: when applied; the speed is not a number above 0.
+        SettingsError: when applied; the speed is not a number above 0, up to `MAX_SPEED`.
     """
-    return lambda state, now: replace(state, clock=state.clock.with_speed(speed, now))
+    return lambda state, now: replace(state, clock=state.clock_at(now).with_speed(speed, now))
 
 
 def seek(target: str) -> Steering:
@@ -61,7 +62,8 @@ def step(seconds: float) -> Steering:
     """Forward by some virtual seconds, paused or not.
 
     Raises:
-        SettingsError: when applied; the step is not a number above 0.
+        SettingsError: when applied; the step is not a number above 0, or leads out of the years
+            that a time can have.
     """
 
     def stepped(state: ReplayState, now: float) -> ReplayState:
@@ -70,7 +72,14 @@ def step(seconds: float) -> Steering:
                 f"The step is {seconds} virtual seconds; it must be a number above 0",
                 hint="`caspers replay seek` goes back",
             )
-        return _moved(state, state.clock.virtual_time(now) + seconds, now)
+        target, end = state.virtual_time(now) + seconds, state.clock.end
+        if target > end:
+            raise SettingsError(
+                f"The step of {seconds:g} virtual seconds leads past {utc_text(end)} UTC, the last "
+                "virtual time of an event",
+                hint="`caspers replay status` shows where it stands",
+            )
+        return _moved(state, target, now)
 
     return stepped
 
@@ -93,9 +102,9 @@ def seek_second(target: str, state: ReplayState, now: float) -> float:
     Raises:
         SettingsError: it is neither, or lies outside the dataset.
     """
-    loop = state.loop_of(state.clock.virtual_time(now))
+    loop = state.loop_of(state.virtual_time(now))
     begin = state.epoch + loop * state.cycle_seconds
-    end = begin + state.cycle_seconds
+    end = min(begin + state.cycle_seconds, state.clock.end)
     try:
         day = float(target)
     except ValueError:
@@ -103,14 +112,14 @@ def seek_second(target: str, state: ReplayState, now: float) -> float:
         if not state.epoch <= moment < end:
             raise SettingsError(
                 f"Seek to {target} is outside the dataset: virtual time is between "
-                f"{_utc(state.epoch)} and {_utc(end)} UTC",
+                f"{utc_text(state.epoch)} and {utc_text(end)} UTC",
                 hint="`caspers replay status` shows where it stands",
             ) from None
         return moment
-    if not 0 <= day < state.cycle_seconds / DAY:
+    if not 0 <= day < (end - begin) / DAY:
         raise SettingsError(
             f"Seek to day {target} is outside the dataset: it has the days 0 to "
-            f"{state.cycle_seconds // DAY - 1}",
+            f"{math.ceil((end - begin) / DAY) - 1}",
             hint="`caspers replay step` goes on into the next loop",
         )
     return begin + day * DAY
@@ -133,8 +142,7 @@ def parse_duration(text: str) -> float:
 
 def _moved(state: ReplayState, virtual: float, now: float) -> ReplayState:
     clock = state.clock.moved_to(virtual, now)
-    written = state.watermark if state.pending is None else state.pending.until
-    if written is None or virtual >= written:
+    if state.written is None or virtual >= state.written:
         return replace(state, clock=clock)
     if state.pending is not None:
         raise ReplayStateError(
@@ -153,7 +161,3 @@ def _moment(text: str) -> float:
             hint="75, 75.5 and 2024-03-16T12:30 are fine",
         ) from error
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,6 +1,6 @@
 """Events into a volume as JSON: a file of many lines, or a file per event.
 
-Contract: DESIGN section 5, layouts `batched` and `per_event`. Files appear whole.
+Layouts are `batched` and `per_event`. Files appear whole.
 """
 
 import itertools
@@ -45,8 +45,7 @@ class VolumeSink:
         folder: the volume.
         events_per_file: lines after which the next file begins; in the layout `batched`.
         layout: `batched` is JSON lines, in files named as a Spark JSON append names them;
-            `per_event` is a file per event, named for it. It has to stay the same until a window
-            that a crash left pending is written.
+            `per_event` is a file per event, named for it.
 
     Raises:
         SettingsError: there is no such layout.

@@ -73,7 +73,7 @@ def seek_event_time(target: str) -> steering.Steering:
     """
 
     def sought(state: ReplayState, now: float) -> ReplayState:
-        virtual = state.clock.virtual_time(now)
+        virtual = state.virtual_time(now)
         if target.startswith("+"):
             return _step(target, state, now)
         if target.startswith("-"):
@@ -162,7 +162,7 @@ def _step(target: str, state: ReplayState, now: float) -> ReplayState:
 
 def _refuse_outside(target: str, virtual: float, state: ReplayState, now: float) -> None:
     """The replay's own message would name dataset time, which nobody sees on the page."""
-    begin = state.epoch + state.loop_of(state.clock.virtual_time(now)) * state.cycle_seconds
+    begin = state.epoch + state.loop_of(state.virtual_time(now)) * state.cycle_seconds
     end = begin + state.cycle_seconds
     if not state.epoch <= virtual < end:
         first, last = (

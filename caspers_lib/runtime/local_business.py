@@ -43,6 +43,7 @@ from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.replay_status import clock_warning
 from caspers_lib.runtime.spark import plan_for_few_rows, start_session, stop_session
 from caspers_lib.runtime.stages import Report, Stage
 from caspers_lib.runtime.tables_update import update_tables
@@ -261,7 +262,8 @@ class LocalBusiness:
                 report(f"{written:,} events written")
 
         tick = self.tick(on_events)
-        return f"{tick.events:,} events written"
+        warning = clock_warning(tick.state.seconds_ahead(self.now()))
+        return "; ".join(filter(None, [f"{tick.events:,} events written", warning]))
 
     def _dimensions(self, report: Report) -> str:
         folder = self.dataset_file.parent

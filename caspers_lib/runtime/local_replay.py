@@ -24,12 +24,14 @@ class ReplayOptions:
 
     Args:
         speed: a speed that was asked for; None keeps what the replay has.
+        start_day: a start day that was asked for; None keeps what the replay has.
         pace: how fast it may write.
         chaos: what is made dirty on purpose; None keeps what the replay was begun with.
         layout: JSON lines in few files, or a file per event.
     """
 
     speed: float | None = None
+    start_day: int | None = None
     pace: Pace = field(default_factory=Pace)
     chaos: Chaos | None = None
     layout: Layout = "batched"
@@ -56,7 +58,7 @@ def local_replay(
         dataset=EventsFile.open(dataset, domain),
         sink=VolumeSink(root.events, layout=options.layout),
         store=store,
-        start_day=root.settings.start_day,
+        start_day=root.settings.start_day if first else options.start_day,
         speed=root.settings.speed_multiplier if first else options.speed,
         domain=domain,
         chaos=options.chaos,

@@ -1,7 +1,4 @@
-"""Where the replay stands, as data: for `caspers replay status` and for other programs.
-
-Contract: DESIGN sections 5 and 10.
-"""
+"""Where the replay stands, as data: for `caspers replay status` and for other programs."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +12,13 @@ from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.window import Window
 from caspers_lib.runtime.local_root import LocalRoot, Owner, read_owner
 
-__all__ = ["ReplayReport", "ReplayStatus", "read_replay_report", "replay_status"]
+__all__ = [
+    "ReplayReport",
+    "ReplayStatus",
+    "clock_warning",
+    "read_replay_report",
+    "replay_status",
+]
 
 ReplayPhase = Literal["not_started", "running", "paused", "stopped"]
 _RATE_SECONDS = 60.0
@@ -32,6 +35,8 @@ class ReplayStatus:
         shift_seconds: from virtual to emitted time.
         loop: the watermark's loop, from 0.
         virtual_time: the clock's virtual time now, ISO 8601 UTC.
+        clock_ahead_seconds: wall-clock seconds for which virtual time stands still, because this
+            machine's clock went back behind the replay's; 0 as a rule.
     """
 
     status: ReplayPhase
@@ -40,6 +45,7 @@ class ReplayStatus:
     shift_seconds: int | None = None
     loop: int | None = None
     virtual_time: str | None = None
+    clock_ahead_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,25 @@ def replay_status(state: ReplayState | None, now: float, *, alive: bool) -> Repl
         watermark=state.watermark,
         shift_seconds=state.shift_seconds,
         loop=None if state.watermark is None else state.loop_of(state.watermark),
-        virtual_time=_iso(state.clock.virtual_time(now)),
+        virtual_time=_iso(state.virtual_time(now)),
+        clock_ahead_seconds=state.seconds_ahead(now),
+    )
+
+
+def clock_warning(seconds_ahead: float) -> str:
+    """What to do about a replay that waits because the wall clock went back; empty if none does.
+
+    Args:
+        seconds_ahead: see `ReplayState.seconds_ahead`.
+    """
+    if not seconds_ahead:
+        return ""
+    days, hours = seconds_ahead / DAY, seconds_ahead / 3_600
+    ahead = f"{days:,.1f} days" if days >= 1 else f"{hours:,.2f} hours"
+    return (
+        f"the replay's clock is {ahead} ahead of this machine's, which went back: no event is due "
+        "until then; `caspers replay resume` goes on from here by today's clock, `seek` and "
+        "`reset` from elsewhere"
     )
 
 
@@ -113,7 +137,7 @@ def read_replay_report(root: LocalRoot, now: float, *, dataset: Path | None = No
         return ReplayReport(status)
     known = Path(owner.dataset) if owner and owner.dataset else root.dataset_file
     events = EventsFile.open(dataset or known)
-    virtual = state.clock.virtual_time(now)
+    virtual = state.virtual_time(now)
     loop_begin = state.epoch + state.loop_of(virtual) * state.cycle_seconds
     day = int((virtual - loop_begin) // DAY)
     reached = virtual if state.watermark is None else state.watermark
@@ -123,7 +147,7 @@ def read_replay_report(root: LocalRoot, now: float, *, dataset: Path | None = No
         dataset_day=day,
         lag_seconds=max(0.0, virtual - reached),
         events_per_second=_events_per_second(events, reached, state.clock.speed),
-        next_tick=_next_tick(state, owner if alive else None),
+        next_tick=_next_tick(state, owner if alive else None, now),
         chaos=state.chaos,
         hours=tuple(hourly_counts(events, loop_begin + day * DAY, hours=24)),
     )
@@ -134,10 +158,11 @@ def _events_per_second(events: EventsFile, reached: float, speed: float) -> floa
     return sum(window_counts(events, window).values()) / _RATE_SECONDS
 
 
-def _next_tick(state: ReplayState, owner: Owner | None) -> str | None:
+def _next_tick(state: ReplayState, owner: Owner | None, now: float) -> str | None:
     if owner is None or owner.tick_seconds is None or state.ticked_at is None:
         return None
-    return _iso(state.ticked_at + owner.tick_seconds)
+    # A time that is still to come was taken before the wall clock went back.
+    return _iso(min(state.ticked_at, now) + owner.tick_seconds)
 
 
 def _iso(seconds: float) -> str:

@@ -1,18 +1,18 @@
 """The replay on a terminal: where it stands, the day that it plays, what a run would write."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from caspers_lib.replay.clock import DAY
+from caspers_lib.replay.clock import DAY, utc_text
 from caspers_lib.replay.engine import Preview
 from caspers_lib.replay.state import ReplayState
 from caspers_lib.replay.text_chart import bars
-from caspers_lib.runtime.replay_status import ReplayReport
+from caspers_lib.runtime.replay_status import ReplayReport, clock_warning
 
 __all__ = ["column_chart", "course_line", "preview_lines", "replay_report_table"]
 
@@ -21,26 +21,28 @@ _CHART_ROWS = 6
 
 def course_line(state: ReplayState, now: float) -> str:
     """What the clock does from now on, in one line."""
-    virtual = state.clock.virtual_time(now)
-    moment = f"{_time(virtual)} UTC ({_place(state, virtual)})"
+    virtual = state.virtual_time(now)
+    moment = f"{utc_text(virtual)} UTC ({_place(state, virtual)})"
     if state.clock.is_paused:
         return f"paused at {moment}, goes on at speed {state.clock.running_speed:g}"
     return f"plays at speed {state.clock.speed:g} from {moment}"
 
 
-def preview_lines(preview: Preview, folder: Path) -> list[str]:
-    """What a run would write, for people."""
+def preview_lines(preview: Preview, folder: Path, now: float) -> list[str]:
+    """What a run at `now` (UTC epoch seconds) would write, for people."""
     state, window = preview.state, preview.window
     if window.is_empty:
-        return [f"nothing to write: {course_line(state, 0.0)}"]
-    after = "the beginning" if window.after is None else _time(window.after)
+        warning = clock_warning(state.seconds_ahead(now))
+        return [f"nothing to write: {course_line(state, now)}", *filter(None, [warning])]
+    after = "the beginning" if window.after is None else utc_text(window.after)
     run = "a first run" if preview.is_first else "a run"
     if state.pending is not None:
         run = "a run, which first finishes the window of the one that was cut off,"
     lines = [
         f"{run} would write {preview.events:,} events to {folder}",
-        f"virtual time from {after} to {_time(window.until)} UTC ({_place(state, window.until)})",
-        f"events bear a ts of up to {_time(window.until + state.shift_seconds)} UTC",
+        f"virtual time from {after} to {utc_text(window.until)} UTC "
+        f"({_place(state, window.until)})",
+        f"events bear a ts of up to {utc_text(window.until + state.shift_seconds)} UTC",
     ]
     lines += [f"  {name:<18}{count:>12,}" for name, count in preview.counts.items()]
     if state.chaos:
@@ -60,13 +62,15 @@ def replay_report_table(report: ReplayReport) -> Group:
         ("replay", f"{replay.status}{speed}"),
         ("virtual time", f"{moment:%Y-%m-%d %H:%M:%S} UTC, day {report.dataset_day}"),
         ("event time", f"{datetime.fromisoformat(report.event_time):%Y-%m-%d %H:%M:%S} UTC"),
-        ("watermark", f"{_time(replay.watermark)} UTC, loop {replay.loop}"),
+        ("watermark", f"{utc_text(replay.watermark)} UTC, loop {replay.loop}"),
         ("lag", f"{_duration(report.lag_seconds or 0.0)} of virtual time"),
         ("rate", f"{report.events_per_second or 0.0:.1f} events per second"),
         ("next tick", _next_tick(report)),
     ]
     if report.chaos:
         rows.append(("chaos", report.chaos))
+    if warning := clock_warning(replay.clock_ahead_seconds):
+        rows.insert(1, ("clock", warning))
     for name, value in rows:
         table.add_row(Text(name, style="dim"), Text(value))
     return Group(table, Text(), *_day_chart(report, moment))
@@ -99,10 +103,6 @@ def _place(state: ReplayState, virtual: float) -> str:
     loop = state.loop_of(virtual)
     day = (virtual - state.epoch - loop * state.cycle_seconds) // DAY
     return f"dataset day {day:.0f}, loop {loop}"
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _duration(seconds: float) -> str:

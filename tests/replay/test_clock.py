@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caspers_lib.errors import SettingsError
-from caspers_lib.replay.clock import DAY, Clock, Segment, event_shift, start_clock
+from caspers_lib.replay.clock import CALENDAR_END, DAY, Clock, Segment, event_shift, start_clock
 
 EPOCH = 1_704_067_200
 NOON = 1_750_000_000 // DAY * DAY + DAY / 2
@@ -131,13 +131,19 @@ def test_a_reset_shows_the_start_again_at_the_speed_it_had_then() -> None:
     assert rewound.virtual_time(NOON + 310) == clock.start + 600
 
 
-def test_a_wall_clock_that_went_back_stops_virtual_time_and_never_turns_it() -> None:
+def test_a_wall_clock_that_went_back_stops_virtual_time_until_a_segment_begins_there() -> None:
     clock = clock_at(speed=60).with_speed(1, NOON + 100)
     reached = clock.virtual_time(NOON + 100)
     assert clock.virtual_time(NOON - 5_000) == reached
     faster = clock.with_speed(1_000, NOON - 5_000)
-    assert faster.virtual_time(NOON - 4_000) == reached
-    assert faster.virtual_time(NOON + 101) == reached + 1_000
+    assert faster.virtual_time(NOON - 5_000) == reached
+    assert faster.virtual_time(NOON - 4_999) == reached + 1_000
+
+
+def test_virtual_time_ends_with_the_calendar() -> None:
+    clock = clock_at(speed=1e6)
+    assert clock.virtual_time(NOON + 1e12) == CALENDAR_END
+    assert clock.paused(NOON + 1e12).resumed(NOON + 2e12).virtual_time(NOON + 3e12) == CALENDAR_END
 
 
 def test_at_1x_every_poll_however_often_moves_virtual_time() -> None:

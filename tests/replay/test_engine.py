@@ -15,13 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
+from caspers_lib.replay.callable_sink import CallableSink
 from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.dataset import SORT_KEY, EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.volume_sink import VolumeSink
 from caspers_lib.replay.window import Window
 
 DAY = 86_400
@@ -401,6 +404,92 @@ def test_another_chaos_than_the_replay_was_begun_with_is_refused(
     replace(make_replay(small, tmp_path), chaos=Chaos.parse(begun)).tick(START)
     with pytest.raises(ReplayStateError, match="which stays"):
         replace(make_replay(small, tmp_path), chaos=Chaos.parse(asked)).tick(START + 60)
+
+
+LAYOUTS = [("batched", "per_event"), ("per_event", "batched")]
+
+
+def with_layout(replay: Replay, layout: str, events_per_file: int = 100) -> Replay:
+    assert isinstance(replay.sink, VolumeSink)
+    return replace(
+        replay, sink=replace(replay.sink, layout=layout, events_per_file=events_per_file)
+    )
+
+
+def killed_before_the_state_was_saved(replay: Replay, now: float) -> None:
+    """A run whose files have their names, and whose watermark stays where it was."""
+    before = replay.store.load()
+    after = replay.tick(now).state
+    assert after.watermark is not None
+    watermark = before.watermark if before else None
+    pending = Window(watermark, after.watermark)
+    replay.store.save(replace(after, watermark=watermark, pending=pending))
+
+
+@pytest.mark.parametrize("begun_before", [False, True])
+@pytest.mark.parametrize(("first", "second"), LAYOUTS)
+def test_a_window_that_was_cut_off_is_finished_in_its_own_layout_and_the_next_in_another(
+    first: str,
+    second: str,
+    begun_before: bool,
+    small: EventsFile,
+    tmp_path: Path,
+    make_replay: MakeReplay,
+) -> None:
+    replay, at = make_replay(small, tmp_path), START
+    if begun_before:
+        with_layout(replay, first).tick(at)
+        at += 300
+    killed_before_the_state_was_saved(with_layout(replay, first), at)
+    with_layout(replay, second).tick(at)
+    done = with_layout(replay, second, 10).tick(at + 300)
+    assert done.events > 0
+    files = list((tmp_path / "events").glob("*.json"))
+    assert {file.name.startswith("part-") for file in files} == {True, False}
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    assert len(lines) == len({json.loads(line)["event_id"] for line in lines})
+    whole = make_replay(small, tmp_path / "whole")
+    whole.tick(START)
+    whole.tick(at + 300)
+    assert sorted(lines) == sorted(
+        line for f in (tmp_path / "whole/events").iterdir() for line in f.read_text().splitlines()
+    )
+
+
+def test_a_window_that_was_cut_off_is_finished_in_files_of_its_own_size(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay, written_lines: Lines
+) -> None:
+    replay = make_replay(small, tmp_path)
+    killed_before_the_state_was_saved(with_layout(replay, "batched", 50), START)
+    replay.tick(START)
+    lines = written_lines(tmp_path)
+    assert len(lines) == len(set(lines)) > 50
+
+
+def test_a_window_that_was_cut_off_is_refused_to_another_kind_of_sink(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay, file_tree: Tree
+) -> None:
+    replay = make_replay(small, tmp_path)
+    killed_before_the_state_was_saved(replay, START)
+    before = file_tree(tmp_path)
+    with pytest.raises(ReplayStateError, match="cut off while it wrote lines") as caught:
+        replace(replay, sink=CallableSink(lambda *_: None)).tick(START)
+    assert "finishes its window" in caught.value.hint
+    assert file_tree(tmp_path) == before
+
+
+def test_another_start_day_or_domain_than_the_replay_was_begun_with_is_refused(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay, file_tree: Tree
+) -> None:
+    make_replay(small, tmp_path).tick(START)
+    before = file_tree(tmp_path)
+    with pytest.raises(ReplayStateError, match="begun with START_DAY 1, which stays"):
+        make_replay(small, tmp_path, start_day=2).tick(START + 60)
+    other = replace(GHOST_KITCHEN, name="bakery")
+    with pytest.raises(ReplayStateError, match="begun with domain ghost_kitchen, which stays"):
+        replace(make_replay(small, tmp_path), domain=other).tick(START + 60)
+    assert file_tree(tmp_path) == before
+    assert replace(make_replay(small, tmp_path), start_day=None).tick(START + 60).state.start_day
 
 
 def test_another_dataset_of_the_same_epoch_and_loop_is_refused(

@@ -1,5 +1,6 @@
 """One run at a time: who holds the lock, who is refused, and what a dead process leaves."""
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -85,13 +87,52 @@ def test_a_living_process_is_a_holder_however_long_it_is_silent(tmp_path: Path) 
         pass
 
 
-def test_another_machine_is_dead_when_its_lease_has_run_out(tmp_path: Path) -> None:
-    left_by(tmp_path, host="elsewhere", pid=os.getpid(), until=1_000.0)
-    early, late = (ReplayLock(tmp_path, clock=lambda now=now: now) for now in (999.0, 1_001.0))
-    with pytest.raises(ReplayLockedError, match="on elsewhere"), early.held("run"):
+class Clock:
+    """Seconds that pass while somebody sleeps; a minute a poll."""
+
+    def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
+        self.now = 1_000.0
+        self._on_sleep = on_sleep
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, _seconds: float) -> None:
+        self.now += 60
+        self._on_sleep()
+
+
+@pytest.mark.parametrize("until", [0.0, 1e12])
+def test_another_machine_is_dead_when_its_file_stays_as_it_is_for_a_lease(
+    until: float, tmp_path: Path
+) -> None:
+    left_by(tmp_path, host="elsewhere", pid=os.getpid(), until=until)
+    clock = Clock()
+    with ReplayLock(tmp_path, clock, clock.sleep).held("run"):
+        assert clock.now > 1_000 + lock_module.LEASE_SECONDS
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("until", [0.0, 1e12])
+def test_another_machine_that_renews_its_lease_is_a_holder(until: float, tmp_path: Path) -> None:
+    untils = itertools.count(until + 1)
+    left_by(tmp_path, host="elsewhere", until=until)
+    clock = Clock(lambda: left_by(tmp_path, host="elsewhere", until=next(untils)) and None)
+    told = pytest.raises(ReplayLockedError, match="on elsewhere")
+    with told, ReplayLock(tmp_path, clock, clock.sleep).held("run"):
         pass
-    with late.held("run"):
+
+
+def test_what_a_process_of_another_machine_left_while_it_removed_a_lock_is_taken_away(
+    tmp_path: Path,
+) -> None:
+    left_by(tmp_path, started="dead")
+    other = Holder("u", "run", "elsewhere", 1, "1", 1e12)
+    (tmp_path / f".{LOCK_FILE}.turn").write_text(json.dumps(asdict(other)))
+    clock = Clock()
+    with ReplayLock(tmp_path, clock, clock.sleep).held("run"):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lease_is_renewed_in_time_and_not_more_often(tmp_path: Path) -> None:
@@ -103,7 +144,8 @@ def test_a_lease_is_renewed_in_time_and_not_more_often(tmp_path: Path) -> None:
         assert (tmp_path / LOCK_FILE).read_text() == before
         now = 1_011.0
         lease.renew()
-        assert json.loads((tmp_path / LOCK_FILE).read_text())["until"] == 1_131.0
+        renewed, first = json.loads((tmp_path / LOCK_FILE).read_text()), json.loads(before)
+        assert renewed == first | {"until": first["until"] + 11}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,6 +32,10 @@ STATE = ReplayState(
     ticked_at=1_750_000_101.5,
     takes=2,
     chaos="late=0.1,seed=7",
+    domain="ghost_kitchen",
+    checked="0123456789abcdef0123456789abcdef",
+    form="lines",
+    events_per_file=100_000,
 )
 
 seconds = st.floats(0, 1e10) | st.integers(0, 10**10)
@@ -59,6 +63,10 @@ def states(draw: st.DrawFn) -> ReplayState:
         ticked_at=draw(st.none() | seconds),
         takes=draw(st.integers(0, 99)),
         chaos=draw(st.none() | st.text(max_size=9)),
+        domain=draw(st.none() | st.text(max_size=9)),
+        checked=draw(st.none() | st.text(max_size=9)),
+        form=draw(st.sampled_from([None, "lines", "named_lines", "columns"])),
+        events_per_file=draw(st.none() | st.integers(1, 10**6)),
     )
 
 
@@ -82,7 +90,7 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
     StateStore(tmp_path).save(STATE)
     text = (tmp_path / STATE_FILE).read_text()
     assert json.loads(text) == {
-        "version": 2,
+        "version": 3,
         "simulation_start": 1_750_000_000.25,
         "epoch": 1_704_067_200,
         "cycle_seconds": 7_776_000,
@@ -98,6 +106,10 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
         "ticked_at": 1_750_000_101.5,
         "takes": 2,
         "chaos": "late=0.1,seed=7",
+        "domain": "ghost_kitchen",
+        "checked": "0123456789abcdef0123456789abcdef",
+        "form": "lines",
+        "events_per_file": 100_000,
     }
     assert '\n  "watermark": 1000000010.125,\n' in text
     assert text.endswith("}\n")
@@ -142,7 +154,7 @@ CORRUPT = {
     "text": '"version"',
     "other object": '{"a": 1}',
     "deep": "[" * 100_000,
-    "newer version": changed(version=3),
+    "newer version": changed(version=4),
     "no version": without("version"),
     "version as text": changed(version="1"),
     **{f"lacks {name}": without(name) for name in DOCUMENT},
@@ -156,7 +168,6 @@ CORRUPT = {
     "speed negative": with_segment(speed=-1.0),
     "speed true": with_segment(speed=True),
     "speed NaN": with_segment(speed=math.nan),
-    "segments out of order": changed(segments=DOCUMENT["segments"][::-1]),
     "watermark as text": changed(watermark="1000000010.125"),
     "watermark NaN": changed(watermark=math.nan, pending=None),
     "watermark infinite": changed(watermark=-math.inf, pending=None),
@@ -172,6 +183,11 @@ CORRUPT = {
     "simulation start null": changed(simulation_start=None),
     "epoch null": changed(epoch=None),
     "shift as text": changed(shift_seconds="0"),
+    "watermark of the year 10000": changed(watermark=2.54e11, pending=None),
+    "shift out of the calendar": changed(shift_seconds=10**12),
+    "simulation start huge": changed(simulation_start=1e15),
+    "form unknown": changed(form="poems"),
+    "file of no events": changed(events_per_file=0),
     "takes fractional": changed(takes=0.5),
     "first event as text": changed(first_ts="0"),
     "last event infinite": changed(last_ts=math.inf),
@@ -248,20 +264,52 @@ def test_r3_a_file_in_the_folders_place_is_an_error_and_no_first_run(tmp_path: P
         StateStore(tmp_path / "misc").load()
 
 
-def test_a_state_of_the_first_version_is_read(tmp_path: Path) -> None:
-    since = ("first_ts", "last_ts", "ticked_at", "takes", "chaos")
-    first = {name: value for name, value in DOCUMENT.items() if name not in since}
-    (tmp_path / STATE_FILE).write_text(json.dumps({**first, "version": 1}))
-    expected = replace(STATE, **{**dict.fromkeys(since), "takes": 0})
-    assert StateStore(tmp_path).load() == expected
+SINCE = {
+    2: {"first_ts": None, "last_ts": None, "ticked_at": None, "takes": 0, "chaos": None},
+    3: {"domain": None, "checked": None, "form": None, "events_per_file": None},
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_state_of_an_older_version_is_read(version: int, tmp_path: Path) -> None:
+    later = {k: v for since, fields in SINCE.items() if since > version for k, v in fields.items()}
+    older = {name: value for name, value in DOCUMENT.items() if name not in later}
+    (tmp_path / STATE_FILE).write_text(json.dumps({**older, "version": version}))
+    assert StateStore(tmp_path).load() == replace(STATE, **later)  # type: ignore[arg-type]
 
 
 def test_a_state_of_a_newer_version_says_so_and_stays_as_it_is(tmp_path: Path) -> None:
-    text = changed(version=3, something_new=1)
+    text = changed(version=4, something_new=1)
     (tmp_path / STATE_FILE).write_text(text)
-    with pytest.raises(ReplayStateError, match="version is 3, this library reads 1 and 2"):
+    with pytest.raises(ReplayStateError, match="version is 4, this library reads 1 to 3"):
         StateStore(tmp_path).load()
     assert (tmp_path / STATE_FILE).read_text() == text
+
+
+numbers = st.floats() | st.integers() | st.sampled_from([None, "1", True, 1e16, -1e12, 253e9])
+
+
+@given(st.data())
+def test_r3_what_can_be_saved_can_be_loaded_and_the_rest_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    names = ("simulation_start", "epoch", "cycle_seconds", "takes", "ticked_at", "first_ts")
+    name = data.draw(st.sampled_from([*names, "watermark", "events_per_file", "form", "clock"]))
+    value = data.draw(numbers)
+    if name == "clock":
+        field = data.draw(st.sampled_from(["wall", "virtual", "speed"]))
+        newest = replace(STATE.clock.segments[-1], **{field: value})
+        state = replace(STATE, clock=Clock((*STATE.clock.segments, newest)))
+    else:
+        state = replace(STATE, pending=None, **{name: value})
+    store = StateStore(tmp_path_factory.mktemp("state"))
+    try:
+        store.save(state)
+    except ReplayStateError as error:
+        assert "can't be saved" in error.message
+        assert not list(store.folder.iterdir())
+    else:
+        assert store.load() == state
 
 
 def test_r3_only_a_state_that_does_not_exist_means_a_first_run(tmp_path: Path) -> None:

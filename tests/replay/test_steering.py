@@ -4,6 +4,9 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from caspers_lib.replay.engine import Replay, steer
 from caspers_lib.replay.lock import ReplayLock
 from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.steering import (
+    Steering,
     parse_duration,
     pause,
     reset,
@@ -26,6 +30,8 @@ from caspers_lib.replay.steering import (
     set_speed,
     step,
 )
+from caspers_lib.runtime.replay_status import clock_warning, replay_status
+from caspers_lib.runtime.replay_view import course_line
 
 DAY = 86_400
 START = 1_750_000_000 // DAY * DAY + 50_000.25  # 13:53:20.25, on dataset day 1
@@ -173,15 +179,74 @@ def test_a_reset_goes_back_to_the_start_and_keeps_the_shift(
     assert set(written_lines(tmp_path)) == set(once)
 
 
+going_on = st.sampled_from([pause, resume]) | st.floats().map(set_speed) | st.floats().map(step)
+targets = (st.floats(0, 3) | st.floats()).map(str) | st.datetimes().map(datetime.isoformat)
+moving = st.just(reset) | targets.map(seek)
+clock_jumps = st.floats(0, 100) | st.floats(-1e9, 1e9) | st.floats(-5e10, 2e11)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(clock_jumps, st.none() | going_on, st.none() | moving), max_size=8))
+def test_whatever_is_accepted_while_the_clock_jumps_can_be_loaded_shown_and_played(
+    begun_once: ReplayState,
+    tmp_path_factory: pytest.TempPathFactory,
+    course: list[tuple[float, Steering | None, Steering | None]],
+) -> None:
+    store = StateStore(tmp_path_factory.mktemp("jumps"))
+    state, now = begun_once, START
+    store.save(state)
+    for jump, change, move in course:
+        now = min(max(now + jump, 0.0), 2.5e11)
+        reached = state.virtual_time(now)
+        if change is not None:
+            with suppress(SettingsError):
+                state = steer(store, change, now)
+                assert state.seconds_ahead(now) == 0
+        assert state.virtual_time(now) >= reached
+        if move is not None:
+            with suppress(SettingsError):
+                state = steer(store, move, now)
+                assert state.seconds_ahead(now) == 0
+        state = replace(state, watermark=state.virtual_time(now), ticked_at=now)  # a run
+        store.save(state)
+        assert store.load() == state
+        status = replay_status(state, now, alive=False)
+        assert datetime.fromisoformat(str(status.virtual_time))
+        datetime.fromtimestamp(state.virtual_time(now) + state.shift_seconds, UTC)
+        assert "UTC" in course_line(state, now)
+        clock_warning(state.seconds_ahead(now))
+
+
+@pytest.mark.parametrize("change", [pause, resume, set_speed(2.0), step(60.0)])
 def test_only_a_seek_or_a_reset_lets_virtual_time_go_back(
+    change: Steering, small: EventsFile, tmp_path: Path, make_replay: MakeReplay
+) -> None:
+    state = make_replay(small, tmp_path).tick(START).state
+    state = make_replay(small, tmp_path).tick(START + 60).state
+    for now in (START + 30, START - 5_000):
+        assert state.virtual_time(now) == state.watermark
+        assert change(state, now).virtual_time(now) >= (state.watermark or 0)
+
+
+def test_after_a_wall_clock_that_went_back_the_replay_waits_or_goes_on_by_todays(
     small: EventsFile, tmp_path: Path, make_replay: MakeReplay
 ) -> None:
-    replay = make_replay(small, tmp_path)
-    state = replay.tick(START).state
-    for change in (pause, resume, set_speed(2.0), step(60.0)):
-        reached = state.clock.virtual_time(START)
-        state = change(state, START - 5_000)  # a wall clock that went back, too
-        assert state.clock.virtual_time(START) >= reached
+    replay = make_replay(small, tmp_path, speed=None)
+    state = make_replay(small, tmp_path).tick(START).state
+    state = replay.tick(START + 600).state
+    assert state.seconds_ahead(START + 600) == 0
+    late = replay.tick(START + 100)
+    assert (late.events, late.state.seconds_ahead(START + 100)) == (0, pytest.approx(500))
+    steer(replay.store, resume, START + 100)
+    healed = replay.tick(START + 110).state
+    assert healed.watermark == pytest.approx((state.watermark or 0) + 10 * 60)
+
+
+@pytest.fixture(scope="module")
+def begun_once(
+    small: EventsFile, tmp_path_factory: pytest.TempPathFactory, make_replay: MakeReplay
+) -> ReplayState:
+    return make_replay(small, tmp_path_factory.mktemp("begun")).tick(START).state
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`caspers replay ...` as a user types it, on a small dataset."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caspers_lib.cli import app
-from caspers_lib.errors import CaspersError
+from caspers_lib.errors import CaspersError, ReplayStateError, SettingsError
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.replay_view import column_chart
@@ -75,6 +76,7 @@ def test_the_status_is_one_document_with_the_day_that_plays(begun: Caspers) -> N
     assert set(found) == {
         "status", "speed", "watermark", "shift_seconds", "loop", "virtual_time", "event_time",
         "dataset_day", "lag_seconds", "events_per_second", "next_tick", "chaos", "hours",
+        "clock_ahead_seconds",
     }  # fmt: skip
     assert (found["status"], found["speed"], found["loop"]) == ("stopped", 60.0, 0)
     assert found["dataset_day"] == 1
@@ -156,3 +158,64 @@ def test_a_chart_has_a_column_a_value_and_the_largest_reaches_the_top() -> None:
     assert column_chart([0, 1, 2], rows=1) == ["   ▄▄ ██"]
     assert column_chart([0, 0], rows=2) == ["     ", "     "]
     assert column_chart([1, 1000], rows=2) == ["   ██", "▁▁ ██"]
+
+
+@pytest.mark.parametrize("command", [("resume",), ("seek", "2.5"), ("reset",), ("step", "1h")])
+def test_a_clock_that_was_set_back_is_told_and_a_command_begins_a_segment_at_todays(
+    command: tuple[str, ...],
+    caspers: Caspers,
+    dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    today, year = time.time(), 365 * 86_400
+    now = today + year
+    monkeypatch.setattr(time, "time", lambda: now)
+    caspers("replay", "tick", "--dataset", dataset, "--start-day", 1, "--speed", 60)
+    now = today
+    for words in (("tick",), ("tick", "--dry-run"), ("status",)):
+        told = " ".join(caspers("replay", *words, "--dataset", dataset).split())
+        assert "365.0 days ahead" in told
+        assert "`caspers replay resume` goes on from here" in told
+    assert status(caspers)["clock_ahead_seconds"] == year
+    caspers("replay", *command)
+    begun = status(caspers)
+    assert begun["clock_ahead_seconds"] == 0
+    now = today + 3_600
+    assert not caspers("replay", "tick", "--dataset", dataset).startswith("0 events")
+    assert status(caspers)["watermark"] == pytest.approx(
+        datetime.fromisoformat(begun["virtual_time"]).timestamp() + 3_600 * 60
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("speed", "1e16"), "speed is 1e+16; it must be a number above 0, at most 1,000,000"),
+        (("step", "999999999999d"), "leads past 99"),
+        (("step", "1" * 400 + "d"), "must be a number above 0"),
+        (("seek", "9999-12-31T23:59-14:00"), "is outside the dataset"),
+    ],
+)
+def test_a_command_that_leads_out_of_the_calendar_is_refused_and_changes_nothing(
+    command: tuple[str, ...], told: str, begun: Caspers
+) -> None:
+    begun("replay", "pause")
+    before = status(begun)
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        begun("replay", *command)
+    assert status(begun) == before
+
+
+def test_a_first_tick_at_an_absurd_speed_leaves_no_state(caspers: Caspers, dataset: Path) -> None:
+    with pytest.raises(SettingsError, match="speed is 1e"):
+        caspers("replay", "tick", "--dataset", dataset, "--start-day", 1, "--speed", "1e17")
+    assert status(caspers)["status"] == "not_started"
+
+
+def test_another_start_day_than_the_replay_was_begun_with_is_refused(
+    begun: Caspers, dataset: Path
+) -> None:
+    begun("replay", "tick", "--dataset", dataset, "--start-day", 1)
+    told = "begun with START_DAY 1, which stays; asked for is 2"
+    with pytest.raises(ReplayStateError, match=told):
+        begun("replay", "tick", "--dataset", dataset, "--start-day", 2)
