@@ -21,7 +21,8 @@ from caspers_lib.console.decisions.api import api_router
 from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.desk import Desk
 from caspers_lib.console.decisions.desk_pages import desk_router
-from caspers_lib.console.decisions.orders import order_cities, order_totals
+from caspers_lib.console.decisions.ledger import OrderLedger
+from caspers_lib.console.decisions.orders import order_cities
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES, CaseKind
 from caspers_lib.console.health import health_router
 from caspers_lib.console.live_api import live_api_router
@@ -136,11 +137,11 @@ def create_app(parts: ConsoleParts) -> FastAPI:
 
 def _desks(parts: ConsoleParts) -> tuple[Desk, ...]:
     tables = {spec.name: spec for spec in parts.tables}
-    totals = order_totals(parts.refunds, tables["orders"])
+    ledger = OrderLedger(parts.refunds, tables["orders"], parts.complaints)
     cities = order_cities(parts.refunds, tables["lifecycle"], tables["locations"])
 
     def desk(kind: CaseKind, database: ConsoleDatabase) -> Desk:
-        store = DecisionStore(kind, database, totals, cities, parts.access, clock=parts.clock)
+        store = DecisionStore(kind, database, ledger, cities, parts.access, clock=parts.clock)
         return Desk(store, parts.refunds, tables)
 
     return desk(REFUND_CASES, parts.refunds), desk(COMPLAINT_CASES, parts.complaints)

@@ -1,6 +1,8 @@
 """Decisions on a real Postgres: made once, within limits, and on record for ever."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.ledger import OrderLedger
 from caspers_lib.console.decisions.steps import next_step
 from caspers_lib.console.decisions.trail import trail_sql
 from caspers_lib.console.decisions.values import (
@@ -20,11 +23,14 @@ from caspers_lib.console.decisions.values import (
     REFUND_CASES,
     TRANSITIONS,
     Action,
+    CaseKind,
     DecisionRequest,
+    OrderBalance,
     Refusal,
     Situation,
     Status,
 )
+from tests.console.conftest import ORDERS
 
 ANN, BEN = Person("ann@example.com", "manager"), Person("ben@example.com", "manager")
 AIDA, VIC = Person("aida@example.com", "agent"), Person("vic@example.com", "viewer")
@@ -45,24 +51,30 @@ def asks(case_id: str = "o-1", **words: Any) -> DecisionRequest:
 def refunds(business: Any) -> Any:
     """The decisions about refunds, with one order of 40 USD for which 7.50 USD are suggested."""
     business.refund("o-1")
-    yield from _store(business, REFUND_CASES)
+    yield from stores(business, REFUND_CASES)
 
 
 @pytest.fixture
 def complaints(business: Any) -> Any:
     """The decisions about complaints, with one for which 5.25 USD are suggested."""
     business.complaint("c-1", order="o-1")
-    yield from _store(business, COMPLAINT_CASES)
+    yield from stores(business, COMPLAINT_CASES)
 
 
-def _store(business: Any, kind: Any) -> Any:
-    database = ConsoleDatabase(
-        kind.spec.database, lambda: business.addresses[kind.spec.database], connections=16
-    )
-    yield DecisionStore(
-        kind, database, {"o-1": USD("40.00"), "o-2": USD("900.00")}.get, no_cities, ACCESS
-    )
-    database.close()
+def stores(business: Any, kind: CaseKind) -> Iterator[DecisionStore]:
+    """The decisions about a kind, with an order of 40 and one of 900 USD."""
+    business.worth("o-1", "40.00")
+    business.worth("o-2", "900.00")
+    refunds, complaints = (database(business, each) for each in (REFUND_CASES, COMPLAINT_CASES))
+    with closing(refunds), closing(complaints):
+        own = refunds if kind == REFUND_CASES else complaints
+        ledger = OrderLedger(refunds, ORDERS["orders"], complaints)
+        yield DecisionStore(kind, own, ledger, no_cities, ACCESS)
+
+
+def database(business: Any, kind: CaseKind) -> ConsoleDatabase:
+    name = kind.spec.database
+    return ConsoleDatabase(name, lambda: business.addresses[name], connections=16)
 
 
 def no_cities(_: Any) -> dict[str, str]:
@@ -352,14 +364,13 @@ def test_the_trail_is_append_only_and_holds_every_row_to_its_chain(
         refused(over, psycopg.errors.CheckViolation)
 
 
-def test_the_trail_can_be_made_again_and_by_many_at_once(business: Any) -> None:
-    database = ConsoleDatabase("caspers", lambda: business.addresses["caspers"], connections=16)
-    store = DecisionStore(REFUND_CASES, database, {}.get, no_cities, ACCESS)
+def test_the_trail_can_be_made_again_and_by_many_at_once(
+    refunds: DecisionStore, business: Any
+) -> None:
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(lambda _: store.latest(1), range(16))) == [()] * 16
+        assert list(pool.map(lambda _: refunds.latest(1), range(16))) == [()] * 16
     with business.connect(REFUND_CASES.spec) as connection:
         connection.execute(trail_sql(REFUND_CASES).encode())
-    database.close()
 
 
 def test_hostile_text_is_on_record_as_it_is(
@@ -367,10 +378,8 @@ def test_hostile_text_is_on_record_as_it_is(
 ) -> None:
     for number, text in enumerate(each for each in hostile_texts if len(each) < 2000):
         business.refund(text)
-        store = DecisionStore(
-            REFUND_CASES, refunds.database, lambda _: USD("40"), no_cities, ACCESS
-        )
-        made = store.decide(asks(text, reason=text, key=f"{number}"), Person(text, "manager"))
+        business.worth(text, "40")
+        made = refunds.decide(asks(text, reason=text, key=f"{number}"), Person(text, "manager"))
         assert (made.case_id, made.reason, made.person) == (text, text.strip(), text)
 
 
@@ -398,7 +407,7 @@ def test_a_server_that_stays_away_is_said_so_and_nothing_is_half_made(
     refunds: DecisionStore,
 ) -> None:
     away = ConsoleDatabase("caspers", lambda: "host=/nowhere dbname=caspers")
-    store = DecisionStore(REFUND_CASES, away, lambda _: USD("40"), no_cities, ACCESS)
+    store = DecisionStore(REFUND_CASES, away, refunds.ledger, no_cities, ACCESS)
     with pytest.raises(Refusal, match="the decision may be made or not") as refused:
         store.decide(asks(), ANN)
     assert refused.value.code == "lost_connection"
@@ -417,7 +426,7 @@ def situations(draw: st.DrawFn) -> Situation:
         status=status,
         amount_usd=USD("120.00") if status == "waiting" else USD("5.00"),
         suggested_usd=draw(st.none() | st.decimals(min_value=0, max_value=200, places=2)),
-        order_total_usd=USD("150.00"),
+        order=OrderBalance(USD("150.00")),
         decided_by=ANN.name if is_decided else None,
         decided_action="approve" if is_decided else None,
         decided_seconds_ago=draw(st.floats(min_value=0, max_value=20)),

@@ -236,13 +236,14 @@ def _add_views(router: APIRouter, desk: Desk, access: ConsoleAccess) -> None:
         responses=refusals(404, 422, 503),
     )
     def story(request: Request, case_id: Annotated[str, Query(max_length=10_000)]) -> CaseStory:
-        """The order's events, lines and route, and what the customer wrote."""
+        """The order's events, lines, route and payouts, and what the customer wrote."""
         person_of(request, access)
         with desk.store.reading() as connection:
             case = one_case(connection, kind, case_id.replace("\0", ""))
             text = desk.text(connection, case.case_id) if case else ""
         if case is None:
             raise _no_such(kind)
+        desk.store.ledger.refresh(case.order_id or "")
         with desk.orders.reading() as connection:
             return CaseStory(desk.order(connection, case.order_id or ""), text)
 

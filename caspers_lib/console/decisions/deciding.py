@@ -23,10 +23,14 @@ from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions.case_table import prepare_cases
 from caspers_lib.console.decisions.intake import CaseIntake, OrderCities
+from caspers_lib.console.decisions.ledger import CAP, OrderLedger
 from caspers_lib.console.decisions.steps import next_step, refuse_viewers, refuse_wrong_requests
+from caspers_lib.console.decisions.trail import lock_case
 from caspers_lib.console.decisions.values import (
+    REFUND_CASES,
     CaseKind,
     DecisionRequest,
+    OrderBalance,
     RecordedAction,
     Refusal,
     Situation,
@@ -85,8 +89,9 @@ class _Answer:
 
     order_id: str | None
     suggested_usd: Decimal | None
-    order_total_usd: Decimal | None
+    order: OrderBalance
     is_grave: bool
+    is_there: bool
 
 
 _INSERT = """
@@ -123,7 +128,7 @@ class DecisionStore:
     Args:
         kind: what is decided about.
         database: where the answers are, and the trail.
-        order_total: the total of an order, USD; None while it is not known.
+        ledger: what the cases of each order give together.
         cities: the cities of orders.
         access: who may give how much.
         clock: seconds that pass.
@@ -133,14 +138,14 @@ class DecisionStore:
         self,
         kind: CaseKind,
         database: ConsoleDatabase,
-        order_total: Callable[[str], Decimal | None],
+        ledger: OrderLedger,
         cities: OrderCities,
         access: ConsoleAccess,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind, self.database, self.access = kind, database, access
-        self._order_total = order_total
+        self.ledger = ledger
         self._intake = CaseIntake(kind, cities)
         self._taken_in = Remembered(rest_seconds, clock=clock)
         self.answers = 0
@@ -160,11 +165,20 @@ class DecisionStore:
         refuse_wrong_requests(self.kind, wanted)
         try:
             return self._decided(wanted, person)
-        except (psycopg.OperationalError, PostgresError) as error:
+        except (psycopg.OperationalError, PostgresError, psycopg.errors.CheckViolation) as error:
             # It may have been made before the connection broke: the same key finds that out.
+            # Or another case of the order was decided meanwhile: the next look finds how much.
             logger.info("database %s: %s; trying once more", self.database.name, error)
         try:
             return self._decided(wanted, person)
+        except psycopg.errors.CheckViolation as error:
+            if error.diag.constraint_name != CAP:
+                raise
+            raise Refusal(
+                "above_total",
+                f"Other cases of the order give what is left of its total, {wanted.case_id[:80]}.",
+                hint="Load it again.",
+            ) from error
         except (psycopg.OperationalError, PostgresError) as error:
             logger.warning("database %s: %s", self.database.name, error)
             raise Refusal(
@@ -258,28 +272,39 @@ class DecisionStore:
             return self.answers
 
     def _decided(self, wanted: DecisionRequest, person: Person) -> Decided:
-        answer = self._answer(wanted.case_id)
         with self.database.pool().connection() as connection:
             prepare_cases(connection, self.kind)
+        answer = self._answer(wanted)
+        with self.database.pool().connection() as connection:
             try:
-                return self._recorded(connection, answer, wanted, person)
+                made = self._recorded(connection, answer, wanted, person)
             except psycopg.errors.UniqueViolation:
                 # The same key at the same time, about another case.
                 connection.rollback()
                 again = self._under_key(connection, wanted, person)
                 if again is None:
                     raise
-                return again
+                made = again
+        if self.kind != REFUND_CASES and made.amount_usd != made.amount_before_usd:
+            self.ledger.settle(made.case_id)
+        return made
 
     def _recorded(
         self, connection: Connection, answer: _Answer, wanted: DecisionRequest, person: Person
     ) -> Decided:
-        lock = f"{self.kind.trail} {wanted.case_id}"
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (lock,))
+        lock_case(connection, self.kind, wanted.case_id)
         if before := self._under_key(connection, wanted, person):
             return before
         now = self._situation(connection, answer, wanted.case_id)
         step = next_step(self.kind, now, wanted, person, self.access)
+        if self.kind != REFUND_CASES and step.amount_usd != now.amount_usd:
+            # Committed in another database: what it claims counts from now on.
+            if step.amount_usd > now.amount_usd:
+                order_id = answer.order_id or wanted.case_id
+                total = answer.order.total_usd
+                self.ledger.claim(wanted.case_id, order_id, step.amount_usd, total)
+            else:
+                self.ledger.reopen(wanted.case_id)
         return self._read(connection, _INSERT, row=_row(now, step, answer, wanted, person))[0]
 
     def _under_key(
@@ -299,11 +324,13 @@ class DecisionStore:
             )
         return self._read(connection, _ONE, case_id, version)[0]
 
-    def _answer(self, case_id: str) -> _Answer:
-        """The agent's answer, and the order's total."""
-        kind = self.kind
+    def _answer(self, wanted: DecisionRequest) -> _Answer:
+        """The agent's answer, and the order's balance."""
+        kind, case_id = self.kind, wanted.case_id
+        first = None
         try:
             with self.database.reading() as connection:
+                first = next(iter(self._read(connection, _ONE, case_id, 1)), None)
                 query = _ANSWER.format(
                     amount=amount_sql(kind.amount),
                     label=text_sql("decision"),
@@ -316,15 +343,21 @@ class DecisionStore:
         except psycopg.errors.UndefinedTable:
             found = None
         order_id, suggested, label, priority = found or (None, None, None, None)
-        total = None if order_id is None else self._order_total(order_id)
-        return _Answer(order_id, suggested, total, kind.is_grave(label, priority))
+        is_there = order_id is not None
+        # What was once decided stays with its order, whatever becomes of the answer.
+        order_id = order_id if first is None else first.order_id
+        order = OrderBalance()
+        if order_id is not None:
+            usd = wanted.amount_usd or Decimal(0)
+            order = self.ledger.others(kind, case_id, order_id, usd)
+        return _Answer(order_id, suggested, order, kind.is_grave(label, priority), is_there)
 
     def _situation(self, connection: Connection, answer: _Answer, case_id: str) -> Situation:
         known: dict[str, Any] = {
             "case_id": case_id,
             "suggested_usd": answer.suggested_usd,
-            "order_total_usd": answer.order_total_usd,
-            "is_there": answer.order_id is not None,
+            "order": answer.order,
+            "is_there": answer.is_there,
             "is_grave": answer.is_grave,
         }
         for last in self._read(connection, _LAST_OF_CASE, case_id):
@@ -367,7 +400,7 @@ def _row(
         "amount_before_usd": now.amount_usd,
         "amount_usd": step.amount_usd,
         "suggested_usd": answer.suggested_usd,
-        "order_total_usd": answer.order_total_usd,
+        "order_total_usd": answer.order.total_usd,
         "reason": wanted.reason.strip(),
         "reply": wanted.reply,
         "person": person.name,

@@ -89,6 +89,7 @@ def desk_router(
         if found is None:
             raise HTTPException(404, f"There is no such {kind.noun}.")
         order_id = found.order_id or ""
+        store.ledger.refresh(order_id)
         with snapshot(desk.orders) as moment:
             story = moment.panel(desk.order_tables, lambda c: desk.order(c, order_id))
         with snapshot(store.database) as moment:

@@ -10,6 +10,8 @@ from decimal import Decimal
 
 from psycopg import Connection
 
+from caspers_lib.console.decisions.ledger import order_payouts
+from caspers_lib.console.decisions.values import OrderBalance, Payout
 from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.live_drawing import Place, drawing_of
 from caspers_lib.console.queries import table_sql
@@ -88,6 +90,8 @@ class OrderStory:
         pings: how many there were.
         lines: what was ordered.
         total_usd: what it costs; None while it is not known.
+        given: what its cases give, of both kinds.
+        left_usd: what they may still give together; None while the total is not known.
         city: where.
         drawing: the way; None where it is not known.
     """
@@ -96,6 +100,8 @@ class OrderStory:
     pings: int = 0
     lines: tuple[OrderLine, ...] = ()
     total_usd: Decimal | None = None
+    given: tuple[Payout, ...] = ()
+    left_usd: Decimal | None = None
     city: str | None = None
     drawing: RouteDrawing | None = field(default=None)
 
@@ -122,11 +128,14 @@ def order_story(
     events = rows(_EVENTS, order_id, _MOST_EVENTS)
     header = rows(_HEADER, order_id)
     total, city = header[0] if header else (None, None)
+    balance = OrderBalance(total, order_payouts(connection, order_id))  # type: ignore[arg-type]
     return OrderStory(
         events=tuple(StoryEvent(str(at), str(what)) for at, what, _ in events if what != _PING),
         pings=sum(what == _PING for _, what, _ in events),
         lines=tuple(OrderLine(*line) for line in rows(_LINES, order_id, _MOST_LINES)),  # type: ignore[arg-type]
-        total_usd=total,  # type: ignore[arg-type]
+        total_usd=balance.total_usd,
+        given=balance.payouts,
+        left_usd=balance.left_usd,
         city=city,  # type: ignore[arg-type]
         drawing=_drawing([body for _, _, body in events]),
     )

@@ -1,7 +1,6 @@
-"""What is known of orders: their cities, and what one is worth, which nothing given may exceed."""
+"""The cities that orders are from."""
 
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 
 import psycopg
 
@@ -10,37 +9,12 @@ from caspers_lib.console.decisions.intake import OrderCities
 from caspers_lib.console.queries import table_sql
 from caspers_lib.lakebase import SyncSpec
 
-__all__ = ["order_cities", "order_totals"]
+__all__ = ["order_cities"]
 
-_TOTAL = "SELECT order_revenue FROM {table} WHERE order_id = %s"
 _CITIES = """
     SELECT order_id, coalesce(place.name, '') FROM {lifecycle} AS lived
     JOIN {locations} AS place USING (location_id) WHERE order_id = ANY (%s::text[])
 """
-
-
-def order_totals(database: ConsoleDatabase, orders: SyncSpec) -> Callable[[str], Decimal | None]:
-    """Tells an order's total, USD; None while it is not known.
-
-    Args:
-        database: where the orders' headers are.
-        orders: the synced table of headers, with order_id and order_revenue.
-
-    Returns:
-        A function of an order's id, which raises `PostgresError` or `psycopg.Error` where the
-        database doesn't answer.
-    """
-    query = _TOTAL.format(table=table_sql(orders)).encode()
-
-    def total(order_id: str) -> Decimal | None:
-        try:
-            with database.reading() as connection:
-                found = connection.execute(query, (order_id,)).fetchone()
-        except psycopg.errors.UndefinedTable:
-            return None
-        return found[0] if found else None
-
-    return total
 
 
 def order_cities(

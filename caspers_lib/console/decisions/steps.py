@@ -118,13 +118,8 @@ def _approval(
 ) -> Step:
     if now.status not in ("pending", "escalated"):
         raise _wrong_status(kind, now, wanted.action)
-    amount, total = _amount(kind, now, wanted), _total(kind, now)
-    if amount > total:
-        raise Refusal(
-            "above_total",
-            f"{amount} USD is more than the order's total of {total} USD, {_shown(kind, now)}.",
-            hint=f"Give {total} USD at most.",
-        )
+    amount = _amount(kind, now, wanted)
+    _refuse_above_total(kind, now, amount)
     if person.role == "agent" and amount > access.agent_limit_usd:
         raise Refusal(
             "above_limit",
@@ -223,14 +218,25 @@ def _amount(kind: CaseKind, now: Situation, wanted: DecisionRequest) -> Decimal:
     return amount
 
 
-def _total(kind: CaseKind, now: Situation) -> Decimal:
-    if now.order_total_usd is None:
+def _refuse_above_total(kind: CaseKind, now: Situation, amount: Decimal) -> None:
+    total, left = now.order.total_usd, now.order.left_usd
+    if total is None or left is None:
         raise Refusal(
             "no_total",
             f"The order's total is not known yet, {_shown(kind, now)}.",
             hint="It comes with the next sync of the orders; decide then.",
         )
-    return now.order_total_usd
+    if amount <= left:
+        return
+    of_what, given = f"the order's total of {total} USD", now.order.given_usd
+    if given:
+        others = ", ".join(f"{each.kind} {_short(each.case_id)}" for each in now.order.payouts)
+        of_what = f"the {left} USD that are left of {of_what}: {given} USD are given by {others}"
+    raise Refusal(
+        "above_total",
+        f"{amount} USD is more than {of_what}, {_shown(kind, now)}.",
+        hint=f"Give {left} USD at most." if left else "Reject it, or reverse the other one first.",
+    )
 
 
 def _managers_only(person: Person, what: str) -> None:
@@ -264,6 +270,8 @@ def _latest(kind: CaseKind, now: Situation) -> str:
 
 
 def _shown(kind: CaseKind, now: Situation) -> str:
-    whole = now.case_id
-    short = whole if len(whole) <= _SHOWN_ID else f"{whole[:_SHOWN_ID]}…"
-    return f"{kind.case} {short}"
+    return f"{kind.case} {_short(now.case_id)}"
+
+
+def _short(case_id: str) -> str:
+    return case_id if len(case_id) <= _SHOWN_ID else f"{case_id[:_SHOWN_ID]}…"

@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from caspers_lib.console.decisions.values import GIVEN, TRANSITIONS, CaseKind
 
-__all__ = ["LONGEST_REASON", "LONGEST_REPLY", "prepare_trail", "trail_sql"]
+__all__ = ["LONGEST_REASON", "LONGEST_REPLY", "lock_case", "prepare_trail", "trail_sql"]
 
 LONGEST_REASON = 2_000
 LONGEST_REPLY = 4_000
@@ -112,6 +112,21 @@ def trail_sql(kind: CaseKind) -> str:
     rest = _APPEND_ONLY.format(trail=kind.trail, noun=kind.noun)
     constraints = _CONSTRAINTS.format(trail=kind.trail, transitions=transitions)
     return f"CREATE SCHEMA IF NOT EXISTS console;\n{table};\n{constraints};\n{rest}"
+
+
+def lock_case(connection: Connection, kind: CaseKind, case_id: str) -> None:
+    """Let nobody else record a decision about a case until the transaction ends.
+
+    Args:
+        connection: to the kind's database, in a transaction.
+        kind: the case's.
+        case_id: the case.
+
+    Raises:
+        psycopg.Error: the server can't answer.
+    """
+    lock = f"{kind.trail} {case_id}"
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (lock,))
 
 
 def prepare_trail(connection: Connection, kind: CaseKind) -> None:

@@ -25,6 +25,8 @@ __all__ = [
     "Action",
     "CaseKind",
     "DecisionRequest",
+    "OrderBalance",
+    "Payout",
     "RecordedAction",
     "Refusal",
     "RefusalCode",
@@ -209,6 +211,59 @@ class DecisionRequest:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """What one case of an order gives.
+
+    Args:
+        kind: `refund` or `complaint`.
+        case_id: the case.
+        usd: the amount, also while it waits for a second person.
+        is_settled: False while a decision is being recorded: the amount is what it gives at most.
+    """
+
+    kind: str
+    case_id: str
+    usd: Decimal
+    is_settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBalance:
+    """What an order is worth and what its cases give.
+
+    Args:
+        total_usd: the order's total; None while it is not known.
+        payouts: of the cases that give something.
+    """
+
+    total_usd: Decimal | None = None
+    payouts: tuple[Payout, ...] = ()
+
+    @property
+    def given_usd(self) -> Decimal:
+        """The payouts together."""
+        return sum((payout.usd for payout in self.payouts), Decimal("0.00"))
+
+    @property
+    def left_usd(self) -> Decimal | None:
+        """What may still be given; None while the total is not known."""
+        if self.total_usd is None:
+            return None
+        return max(self.total_usd - self.given_usd, Decimal("0.00"))
+
+    def without(self, kind: CaseKind, case_id: str) -> "OrderBalance":
+        """The same for the order's other cases.
+
+        Args:
+            kind: the kind of the case to leave out.
+            case_id: that case.
+        """
+        mine = (kind.noun, case_id)
+        others = tuple(each for each in self.payouts if (each.kind, each.case_id) != mine)
+        return OrderBalance(self.total_usd, others)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """A case as it is when a decision is made.
@@ -219,7 +274,7 @@ class Situation:
         status: where it is.
         amount_usd: what the customer gets, or will get after the second approval.
         suggested_usd: the agent's amount; None where its answer has none, or is not there.
-        order_total_usd: the order's total; None while it is not known.
+        order: its order's worth, and what the order's other cases give.
         decided_by: who made the latest decision; None before the first.
         decided_at: when.
         decided_action: what it was.
@@ -234,7 +289,7 @@ class Situation:
     status: Status = "pending"
     amount_usd: Decimal = Decimal("0.00")
     suggested_usd: Decimal | None = None
-    order_total_usd: Decimal | None = None
+    order: OrderBalance = OrderBalance()
     decided_by: str | None = None
     decided_at: datetime | None = None
     decided_action: RecordedAction | None = None
