@@ -12,7 +12,14 @@ from psycopg.rows import class_row
 
 from caspers_lib.console.json_columns import json_sql
 from caspers_lib.console.live_orders import moments
-from caspers_lib.console.queries import ComplaintRow, RefundRow, amount_sql, table_sql, text_sql
+from caspers_lib.console.queries import (
+    ComplaintRow,
+    RefundRow,
+    amount_sql,
+    newest_sql,
+    table_sql,
+    text_sql,
+)
 from caspers_lib.lakebase import SyncSpec
 
 __all__ = ["ComplaintGlance", "RefundGlance", "complaint_glance", "refund_glance"]
@@ -78,8 +85,6 @@ _REFUND_ROWS = """
     ORDER BY delivered_ts DESC, order_id LIMIT %(limit)s
 """
 
-_NEWEST = "SELECT max(ts) FROM {complaints}"
-
 _COMPLAINT_SUMS = """
     SELECT count(*), count(*) FILTER (WHERE {decision} = 'escalate'),
            coalesce(sum({usd}) FILTER (WHERE {decision} = 'suggest_credit'), 0)
@@ -139,7 +144,7 @@ def complaint_glance(
         psycopg.Error: the table is missing or Postgres can't answer.
     """
     if at is None:
-        query = _NEWEST.format(complaints=table_sql(complaints))
+        query = newest_sql("ts", table_sql(complaints))
         [(at,)] = connection.execute(query.encode()).fetchall()
         if at is None:
             return ComplaintGlance(0, 0, Decimal(0))

@@ -13,7 +13,7 @@ from decimal import Decimal
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from caspers_lib.console.queries import table_sql
+from caspers_lib.console.queries import newest_sql, table_sql
 from caspers_lib.domain.ghost_kitchen import LATE_MINUTES
 from caspers_lib.lakebase import SyncSpec
 
@@ -154,9 +154,11 @@ class LiveEvent:
 
 
 _NEWEST = """
-    SELECT max(greatest({times}))
-    FROM {lifecycle}
-    WHERE order_day >= (SELECT max(order_day) FROM {lifecycle}) - 1
+    WITH newest (day) AS ({newest})
+    SELECT max(happened.at)
+    FROM {lifecycle}, LATERAL unnest(ARRAY[{times}]) AS happened (at)
+    WHERE order_day BETWEEN (SELECT day FROM newest) - 1 AND (SELECT day FROM newest)
+      AND happened.at < ((SELECT day FROM newest) + 2)::timestamp AT TIME ZONE 'UTC'
 """
 
 _RECENT = """
@@ -211,7 +213,7 @@ def recent_orders(lifecycle: SyncSpec) -> str:
 
 
 def newest_moment(connection: Connection, lifecycle: SyncSpec) -> datetime | None:
-    """The greatest event time; None where there are no orders.
+    """The greatest event time that is not far ahead of all others; None where there are no orders.
 
     Args:
         connection: to the database of `lifecycle`.
@@ -221,7 +223,9 @@ def newest_moment(connection: Connection, lifecycle: SyncSpec) -> datetime | Non
         psycopg.Error: the table is missing or Postgres can't answer.
     """
     times = ", ".join(column for stage in STAGES for column in stage.columns)
-    query = _NEWEST.format(times=times, lifecycle=table_sql(lifecycle))
+    table = table_sql(lifecycle)
+    newest_day = newest_sql("order_day", table)
+    query = _NEWEST.format(times=times, lifecycle=table, newest=newest_day)
     [(newest,)] = connection.execute(query.encode()).fetchall()
     return None if newest is None else newest.astimezone(UTC)
 

@@ -14,6 +14,7 @@ __all__ = [
     "ComplaintRow",
     "RefundRow",
     "amount_sql",
+    "newest_sql",
     "table_sql",
     "text_sql",
 ]
@@ -91,6 +92,40 @@ def amount_sql(key: str, *, answer: str = "agent_response") -> str:
         f" CASE WHEN abs(round(({value})::numeric, 2)) < {AMOUNT_LIMIT_USD}"
         f" THEN round(({value})::numeric, 2) END END"
     )
+
+
+# Of the newest hundred rows at most three are strays: those beyond a gap of more than a day that is
+# longer than all that lies before it.
+_NEWEST = """
+    WITH sample AS (
+        SELECT {time} AS at FROM {rows} WHERE isfinite({time}) AND ({where})
+        ORDER BY {time} DESC LIMIT 100
+    ), placed AS (
+        SELECT extract(epoch FROM at) AS at, lead(at) OVER newest_first AS before,
+               row_number() OVER newest_first AS place, count(*) OVER () AS seen,
+               extract(epoch FROM min(at) OVER ()) AS oldest
+        FROM sample WINDOW newest_first AS (ORDER BY at DESC)
+    )
+    SELECT coalesce(
+        (SELECT before FROM placed
+         WHERE place <= least(seen / 3, 3) AND at - extract(epoch FROM before)
+             > greatest(86400, extract(epoch FROM before) - oldest)
+         ORDER BY place DESC LIMIT 1),
+        (SELECT max(at) FROM sample))
+"""
+
+
+def newest_sql(time: str, rows: str, *, where: str = "true") -> str:
+    """The SQL query of the newest time of a table; a few rows that are far ahead don't count.
+
+    A clock that was wrong once must not move what a page shows to a time when nothing else is.
+
+    Args:
+        time: the column, a date or a timestamp; best with an index.
+        rows: the table.
+        where: which of its rows.
+    """
+    return _NEWEST.format(time=time, rows=rows, where=where)
 
 
 def table_sql(spec: SyncSpec) -> str:

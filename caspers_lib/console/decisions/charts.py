@@ -1,4 +1,4 @@
-"""What agents suggested in the last two weeks of the data: by day, by hour and by city."""
+"""What agents suggested in the last two weeks of event time: by day, by hour and by city."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -6,6 +6,7 @@ from decimal import Decimal
 from psycopg import Connection
 
 from caspers_lib.console.decisions.values import CaseKind
+from caspers_lib.console.queries import newest_sql
 
 __all__ = ["DAYS", "Bar", "Charts", "case_charts"]
 
@@ -44,6 +45,7 @@ class Charts:
 
 
 _BARS = """
+    WITH newest (at) AS ({newest})
     SELECT grouping(day, hour, city) AS absent, coalesce(day, hour, city),
            count(*) FILTER (WHERE usd > 0), coalesce(sum(usd) FILTER (WHERE usd > 0), 0.00) AS usd
     FROM (
@@ -51,8 +53,8 @@ _BARS = """
                to_char(at AT TIME ZONE 'UTC', 'HH24:00') AS hour,
                left(coalesce(city, ''), 100) AS city, usd
         FROM {cases}
-        WHERE is_listed
-            AND at > (SELECT max(at) FROM {cases} WHERE is_listed) - interval '{days} days'
+        WHERE is_listed AND at <= (SELECT at FROM newest)
+            AND at > (SELECT at FROM newest) - interval '{days} days'
     ) AS recent
     GROUP BY GROUPING SETS ((day), (hour), (city))
 """
@@ -70,7 +72,8 @@ def case_charts(connection: Connection, kind: CaseKind) -> Charts:
     Raises:
         psycopg.Error: a table is missing, or the server can't answer.
     """
-    query = _BARS.format(cases=kind.cases, days=DAYS)
+    newest = newest_sql("at", kind.cases, where="is_listed")
+    query = _BARS.format(cases=kind.cases, days=DAYS, newest=newest)
     found: dict[int, list[Bar]] = {_DAY: [], _HOUR: [], _CITY: []}
     for absent, *bar in connection.execute(query.encode()).fetchall():
         found[absent].append(Bar(*bar))

@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from caspers_lib.console.decisions.values import GIVEN, CaseKind
+from caspers_lib.console.queries import newest_sql
 from caspers_lib.console.remembered import Remembered, rest_seconds
 from caspers_lib.domain.ghost_kitchen import LATE_MINUTES
 
@@ -46,7 +47,7 @@ class CaseFigures:
 
 
 _ANSWERS = """
-    WITH answers AS (
+    WITH newest (at) AS ({newest}), answers AS (
         SELECT count(*) AS cases, count(*) FILTER (WHERE usd > 0) AS suggested,
                coalesce(sum(usd) FILTER (WHERE usd > 0), 0.00) AS suggested_usd,
                count(*) FILTER (WHERE label = 'escalate') AS escalated,
@@ -56,7 +57,8 @@ _ANSWERS = """
         SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY minutes) AS median_minutes,
                avg((minutes > %(late)s)::int)::float8 AS late_share
         FROM {cases}
-        WHERE is_listed AND at > (SELECT max(at) FROM {cases} WHERE is_listed) - interval '24 hours'
+        WHERE is_listed AND at <= (SELECT at FROM newest)
+            AND at > (SELECT at FROM newest) - interval '24 hours'
     )
     SELECT * FROM answers, deliveries
 """
@@ -94,8 +96,9 @@ class CaseFiguresReader:
 
         def read(query: str, **values: object) -> dict[str, Any]:
             with connection.cursor(row_factory=dict_row) as cursor:
-                said = query.format(cases=self.kind.cases).encode()
-                return cursor.execute(said, values).fetchall()[0]
+                newest = newest_sql("at", self.kind.cases, where="is_listed")
+                sql = query.format(cases=self.kind.cases, newest=newest)
+                return cursor.execute(sql.encode(), values).fetchall()[0]
 
         answers = self._answers.value(lambda: read(_ANSWERS, late=LATE_MINUTES))
         decisions = read(_DECISIONS, given=list(GIVEN))

@@ -73,7 +73,7 @@ _DROP = """
 """
 _TAKE = """
     INSERT INTO {cases} AS c (case_id, {columns})
-    SELECT case_id, order_id, ts, {minutes}, left({label}, {word}), left({category}, {word}),
+    SELECT case_id, order_id, {at}, {minutes}, left({label}, {word}), left({category}, {word}),
            left({priority}, {word}), {usd}, {words}, left({source}, {word}), left(city, {word}),
            true
     FROM (
@@ -201,6 +201,9 @@ class CaseIntake:
             "new": ", ".join((*(f"excluded.{name}" for name in _ANSWERS), _CITY, "true")),
             "old": ", ".join(f"c.{name}" for name in _COLUMNS),
             "answer": answer,
+            # A time that no driver can read would keep the whole list from being read.
+            "at": "CASE WHEN ts < '0001-01-02Z' THEN '0001-01-02Z'"
+            " WHEN ts > '9999-12-30Z' THEN '9999-12-30Z' ELSE ts END",
             "order_ts": "a.order_ts" if refund else "NULL::timestamptz",
             "minutes": "CASE WHEN isfinite(ts) AND isfinite(order_ts)"
             " THEN (extract(epoch FROM ts - order_ts) / 60)::float8 END",
