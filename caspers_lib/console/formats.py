@@ -120,6 +120,6 @@ def spoken(code: str | None) -> str:
     return text.replace("_", " ") if _CODE.fullmatch(text) else text
 
 
-def element_id(kind: str, key: str) -> str:
+def element_id(key: str, kind: str) -> str:
     """An id for a page element that stands for a row, safe whatever the row's key contains."""
     return f"{kind}-{sha256(key.encode()).hexdigest()[:16]}"

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from caspers_lib.console.pages import PACKAGE
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "console"
@@ -63,13 +65,27 @@ def tablet(browser: Browser) -> Iterator[Page]:
     yield from _page(browser, TABLET, "light")
 
 
-def _page(browser: Browser, viewport: Any, scheme: Any) -> Iterator[Page]:
-    context = browser.new_context(viewport=viewport, color_scheme=scheme)
+@pytest.fixture
+def plain_page(browser: Browser) -> Iterator[Page]:
+    """A browser that runs no script."""
+    yield from _page(browser, WIDE, "light", java_script_enabled=False)
+
+
+def _page(browser: Browser, viewport: Any, scheme: Any, **more: Any) -> Iterator[Page]:
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, **more)
     context.set_default_timeout(PATIENCE_MS)
+    context.route("**/console.css", _undo_for_long)
     expect.set_options(timeout=PATIENCE_MS)
     page = context.new_page()
     yield page
     context.close()
+
+
+def _undo_for_long(route: Route) -> None:
+    """Show Undo for longer than a busy machine needs."""
+    css = (PACKAGE / "static" / "console.css").read_text()
+    assert "expire 10s" in css
+    route.fulfill(content_type="text/css", body=css.replace("expire 10s", "expire 1000s"))
 
 
 def troubles_of(page: Page) -> list[str]:

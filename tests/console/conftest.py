@@ -36,6 +36,7 @@ from tests.console.browsing import (  # noqa: F401 - fixtures
     dark_phone,
     page,
     phone,
+    plain_page,
     tablet,
 )
 

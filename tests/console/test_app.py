@@ -52,7 +52,7 @@ def test_lists_show_what_postgres_has(business: Any, client: httpx.Client) -> No
     assert "To decide $31.50 suggested, not yet decided Suggested $31.50 1 of 2 orders" in refunds
     assert (
         "full Order order-1 $31.50 Slower than three in four orders of this kitchen."
-        " delivered 2024-03-11 12:05 after 71 min by rules Approve $31.50"
+        " delivered (event time, UTC) 2024-03-11 12:05 after 71 min by rules Approve $31.50"
     ) in refunds
     assert "order-2" not in refunds
     assert "Suggested $5.25 1 of 2 complaints" in complaints
@@ -61,7 +61,8 @@ def test_lists_show_what_postgres_has(business: Any, client: httpx.Client) -> No
         "suggest credit standard Complaint c-1 $5.25"
         " The order took 71 minutes; this kitchen's P75 is 52."
         " Reply to the customer: We are sorry that it took so long."
-        " answered 2024-03-11 12:07 delivery delay order order-1 by rules Accept $5.25"
+        " answered (event time, UTC) 2024-03-11 12:07 delivery delay order order-1 by rules"
+        " Accept $5.25"
     ) in complaints
 
 
@@ -79,10 +80,11 @@ def test_answers_without_their_fields_are_shown_with_dashes(
     business.refund_json("order-2", [])
     business.complaint_json("c-1", None)
     refunds, complaints = shown(client, "/refunds"), shown(client, "/complaints")
-    assert "full Order order-1 - - delivered 2024-03-11 12:00 after 40 min by - Reject" in refunds
+    at = "(event time, UTC) 2024-03-11 12:00"
+    assert f"full Order order-1 - - delivered {at} after 40 min by - Reject" in refunds
     assert "1 answer can't be read" in refunds
     assert "1 answer can't be read" in complaints
-    assert "Reply to the customer: - answered 2024-03-11 12:00 - order o-1 by -" in complaints
+    assert f"Reply to the customer: - answered {at} - order o-1 by -" in complaints
 
 
 @pytest.mark.parametrize(("path", "fields"), [("/refunds", 4), ("/complaints", 7)])

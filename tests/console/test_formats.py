@@ -70,6 +70,6 @@ def test_clipped_text_is_short_and_begins_like_the_text(text: str) -> None:
 
 @given(st.text(), st.text())
 def test_element_ids_are_plain_and_tell_keys_apart(one: str, other: str) -> None:
-    ids = {formats.element_id("row", one), formats.element_id("row", other)}
+    ids = {formats.element_id(one, "row"), formats.element_id(other, "row")}
     assert all(name.replace("-", "").isalnum() and name.isascii() for name in ids)
     assert len(ids) == len({one, other})

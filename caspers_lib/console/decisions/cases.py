@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -163,12 +163,14 @@ class CasePage:
         next: what the next page comes after; None on the last.
         count: cases that fit the filter.
         is_exact: whether these are all of them.
+        unseen: cases that came since the page was shown; no part of an answer in JSON.
     """
 
     rows: tuple[Case, ...]
     next: str | None
     count: int
     is_exact: bool
+    unseen: Annotated[int, Field(exclude=True)] = 0
 
 
 class _Place(BaseModel):
@@ -209,7 +211,12 @@ _SORTS: Mapping[Sort, tuple[str, ...]] = {
 
 
 def case_page(
-    connection: Connection, kind: CaseKind, wanted: CaseFilter, *, most: int = MOST_COUNTED
+    connection: Connection,
+    kind: CaseKind,
+    wanted: CaseFilter,
+    *,
+    most: int = MOST_COUNTED,
+    shown: Sequence[str] = (),
 ) -> CasePage:
     """One page of the cases that fit a filter, and how many fit.
 
@@ -218,6 +225,8 @@ def case_page(
         kind: what is listed.
         wanted: the filter.
         most: more cases than that are not counted; at least a page.
+        shown: the cases that an open page shows already: these again, in their places, whether or
+            not they fit any more.
 
     Raises:
         ConsoleError: `after` is of another list, or none.
@@ -234,17 +243,27 @@ def case_page(
         [(count, ids)] = connection.execute(query, values | {"most": most}, prepare=False)
         return count, ids
 
+    def following(after: str) -> list[str]:
+        condition, place = _after(kind, wanted, after)
+        values.update(place)
+        return found(f"{where} AND {condition}", wanted.limit + 1)[1]
+
     count, ids = found(where, most + 1)
     if wanted.after:
-        condition, place = _after(kind, wanted)
-        values |= place
-        _, ids = found(f"{where} AND {condition}", wanted.limit + 1)
+        ids = following(wanted.after)
+    listed = list(shown) or ids[: wanted.limit]
     with connection.cursor(row_factory=class_row(Case)) as cursor:
         query = _rows_sql(connection, kind, wanted.sort, "case_id = ANY (%(ids)s)")
-        shown = tuple(cursor.execute(query, {"ids": ids[: wanted.limit]}).fetchall())
-    more = len(ids) > wanted.limit
-    next_page = _cursor(connection, kind, wanted, shown[-1]) if more else None
-    return CasePage(shown, next_page, min(count, most), is_exact=count <= most)
+        cases = {case.case_id: case for case in cursor.execute(query, {"ids": listed})}
+    rows = tuple(cases[case_id] for case_id in listed if case_id in cases)
+    end = _cursor(connection, kind, wanted, rows[-1]) if rows else None
+    beyond = ids[wanted.limit :]
+    unseen = 0
+    if shown and end:
+        beyond = following(end)
+        unseen = len(set(ids[: wanted.limit]) - set(shown) - set(beyond))
+    is_exact = count <= most
+    return CasePage(rows, end if beyond else None, min(count, most), is_exact, unseen)
 
 
 def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Iterator[Case]:
@@ -358,10 +377,10 @@ def _cursor(connection: Connection, kind: CaseKind, wanted: CaseFilter, last: Ca
     return base64.urlsafe_b64encode(place.model_dump_json().encode()).decode()
 
 
-def _after(kind: CaseKind, wanted: CaseFilter) -> tuple[str, dict[str, object]]:
+def _after(kind: CaseKind, wanted: CaseFilter, after: str) -> tuple[str, dict[str, object]]:
     """The condition that a page begins with, and its values."""
     try:
-        place = _Place.model_validate_json(base64.urlsafe_b64decode(wanted.after.encode()))
+        place = _Place.model_validate_json(base64.urlsafe_b64decode(after.encode()))
     except ValueError:  # of Base64, of UTF-8, or of what it says
         place = None
     if place is None or place.of != _list(kind, wanted):

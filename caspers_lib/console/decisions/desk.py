@@ -1,6 +1,6 @@
 """What the workspace of one kind shows, for its pages and for the API."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import Connection
@@ -11,7 +11,7 @@ from caspers_lib.console.decisions.charts import Charts, case_charts
 from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.figures import CaseFigures, CaseFiguresReader
 from caspers_lib.console.decisions.order_story import OrderStory, complaint_text, order_story
-from caspers_lib.console.decisions.values import CaseKind
+from caspers_lib.console.decisions.values import UNDO_SECONDS, CaseKind
 from caspers_lib.console.panels import Panel, explained
 from caspers_lib.console.remembered import Remembered
 from caspers_lib.lakebase import SyncSpec
@@ -20,6 +20,16 @@ __all__ = ["CaseStory", "Desk"]
 
 _CHART_SECONDS = 60.0
 _FEW_ANSWERS = 100_000
+_UNDOABLE = """
+    SELECT case_id FROM {trail} AS decision
+    WHERE decided_at >= clock_timestamp() - make_interval(secs => %(seconds)s)
+        AND person = %(person)s AND action NOT IN ('reverse', 'undo')
+        AND NOT EXISTS (
+            SELECT FROM {trail} AS later
+            WHERE later.case_id = decision.case_id AND later.version > decision.version
+        )
+    ORDER BY decided_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +82,15 @@ class Desk:
             self.store.database.name, (self.kind.spec,), lambda: Panel(self.store.refresh())
         )
 
-    def page(self, connection: Connection, wanted: CaseFilter) -> CasePage:
+    def page(
+        self, connection: Connection, wanted: CaseFilter, shown: Sequence[str] = ()
+    ) -> CasePage:
         """One page of the cases; of a small table all that fit are counted.
 
         Args:
             connection: of the store.
             wanted: the filter.
+            shown: the cases that an open page shows already, which stay in their places.
 
         Raises:
             ConsoleError: the filter's `after` is of another list, or none.
@@ -85,7 +98,21 @@ class Desk:
         """
         few = self.store.answers <= _FEW_ANSWERS
         most = _FEW_ANSWERS if few else MOST_COUNTED
-        return case_page(connection, self.kind, wanted, most=most)
+        return case_page(connection, self.kind, wanted, most=most, shown=shown)
+
+    def undoable(self, connection: Connection, person: str) -> tuple[str, ...]:
+        """The cases whose latest decision a person may still undo, in the order of the decisions.
+
+        Args:
+            connection: of the store.
+            person: who decided.
+
+        Raises:
+            psycopg.Error: the trail is missing, or the server can't answer.
+        """
+        query = _UNDOABLE.format(trail=self.kind.trail).encode()
+        values = {"seconds": UNDO_SECONDS, "person": person}
+        return tuple(case_id for (case_id,) in connection.execute(query, values))
 
     def figures(self, connection: Connection) -> CaseFigures:
         """The cards' figures; sums over many answers are as of some seconds ago.
