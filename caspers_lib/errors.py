@@ -24,6 +24,8 @@ CaspersError
 └── ConsoleError         the web console can't be served (port in use)
 """
 
+import errno
+import os
 import re
 from decimal import Decimal
 from typing import ClassVar, Literal
@@ -52,6 +54,7 @@ __all__ = [
     "SyncError",
     "WorkspaceError",
     "first_cause",
+    "is_disk_full",
 ]
 
 # What Spark appends to a message: the JVM's stack, the query's plan, the place in the user's code.
@@ -233,6 +236,22 @@ def first_cause(error: BaseException | str) -> str:
     return summary
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that no more can be written to a disk.
+
+    Args:
+        error: any error.
+    """
+    texts = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    cause: BaseException | None = error
+    while cause is not None:
+        message = str(cause)
+        if any(text in message for text in texts):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def _raised_in(message: str) -> str:
     """The exception that ends the last Python traceback of a text; empty if it was cut off."""
     for line in message.rpartition(_TRACEBACK)[2].splitlines():
@@ -247,9 +266,12 @@ def _raised_in(message: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """The first line of a text without Spark's wrappers."""
-    lines = (line for line in text.strip().splitlines() if not _FRAME.match(line))
-    line = next(lines, "")
-    while (inner := _WRAPPER.sub("", line)) != line:
-        line = inner
-    return _MARKS.sub("", line).strip()
+    """The first line of a text that says something, without Spark's wrappers."""
+    for line in text.splitlines():
+        inner, message = line, ""
+        while inner != message:
+            inner, message = _WRAPPER.sub("", inner), inner
+        message = _MARKS.sub("", message).strip()
+        if message and not _FRAME.match(message):
+            return message
+    return ""

@@ -13,6 +13,9 @@ from caspers_lib.runtime.spark import FEW_ROWS, start_session, stop_session
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+# As `start_session` sets it, which comes too late here: tests load gRPC before.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # The tests' JVMs live for seconds: its first compiler alone starts them in two thirds of the time.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 

@@ -3,6 +3,7 @@
 import errno
 import os
 
+import psycopg
 import pytest
 
 from caspers_lib import cli
@@ -53,6 +54,16 @@ def test_a_package_of_an_extra_that_is_missing_is_named_with_its_extra(
     ]
     with pytest.raises(ModuleNotFoundError):
         run_main(monkeypatch, ModuleNotFoundError("a defect of ours", name="caspers_lib.x"))
+
+
+def test_an_error_of_a_library_is_its_cause_and_a_defect_of_ours_keeps_its_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "connection failed: refused\n\tIs the server running?"
+    assert run_main(monkeypatch, psycopg.OperationalError(text)) == 1
+    assert capsys.readouterr().err.splitlines()[0] == "error: connection failed: refused"
+    with pytest.raises(ZeroDivisionError):
+        run_main(monkeypatch, ZeroDivisionError())
 
 
 def test_an_interrupt_is_no_error(

@@ -1,6 +1,6 @@
 """The command line: `caspers ...`.
 
-Contract: DESIGN section 10. An error is one line and a hint on stderr, exit code 1; bad usage 2.
+An error is one line and a hint on stderr, exit code 1; bad usage is exit code 2.
 """
 
 import json
@@ -36,7 +36,7 @@ from caspers_lib.cli.pipeline import pipeline_app
 from caspers_lib.cli.replay import replay_app
 from caspers_lib.cli.stream import stream
 from caspers_lib.cli.sync import sync
-from caspers_lib.errors import CaspersError
+from caspers_lib.errors import CaspersError, first_cause
 
 __all__ = ["app", "main"]
 
@@ -58,6 +58,9 @@ app.command()(console)
 
 # Whatever else is missing comes with `local`.
 _EXTRAS = {"yaml": "databricks", "databricks": "databricks"}
+_LIBRARIES = frozenset(
+    {"deltalake", "duckdb", "_duckdb", "grpc", "psycopg", "py4j", "pyarrow", "pyspark"}
+)
 
 
 def main() -> None:
@@ -88,6 +91,17 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        # What a library says of the outside world; an error of ours keeps its trace.
+        if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise
+        _print_error(
+            CaspersError(
+                first_cause(error),
+                hint="nothing is half-written: run the command again once that is cured",
+            )
+        )
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -151,7 +165,7 @@ def up(
     )
     options = replay_options(speed, None, None, "batched", start_day)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
-    run_up(Demo(business, host=host, port=port, command="caspers up"), target, Console())
+    run_up(Demo(business, host=host, port=port, command="caspers up", target=target), Console())
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 
@@ -19,6 +19,7 @@ __all__ = [
     "moment",
     "money",
     "share",
+    "span",
     "speed",
     "spoken",
 ]
@@ -61,6 +62,16 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def span(length: timedelta) -> str:
+    """A stretch of event time to the minute: `40 min`, `12 h 30 min`, `2 days 3 h`."""
+    whole = round(length.total_seconds() / 60)
+    hours, rest = divmod(whole, 60)
+    days, hours_of_day = divmod(hours, 24)
+    if days:
+        return f"{counted(days, 'day')} {hours_of_day} h"
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
 def age(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ Everything else on the page comes from Postgres. A console that stands alone has
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 __all__ = [
@@ -16,6 +16,9 @@ __all__ = [
     "StatusSource",
     "TableStatus",
 ]
+
+# Event time follows the clock by a round of the stages, and by the time that the page plays it.
+_USUAL_SECONDS = 120.0
 
 StageState = Literal["waiting", "running", "done", "failed"]
 
@@ -61,6 +64,7 @@ class LiveStatus:
             first replay.
         speed: virtual seconds per wall-clock second, while paused those that it goes on with;
             None while it is not known.
+        due: event time of the replay's clock now, up to which events are to be shown.
         paused: virtual time stands still.
         place: where in the dataset it plays, in words; may be empty.
         stages: the stages in the order in which they run.
@@ -68,11 +72,24 @@ class LiveStatus:
     """
 
     virtual_time: datetime | None = None
+    due: datetime | None = None
     speed: float | None = None
     paused: bool = False
     place: str = ""
     stages: tuple[StageStatus, ...] = ()
     tables: tuple[TableStatus, ...] = ()
+
+    def behind(self, shown: datetime | None) -> timedelta | None:
+        """How far the page has to catch up; None while it is as far as rounds allow.
+
+        Args:
+            shown: the newest event time that the tables hold; None where they hold none.
+        """
+        if shown is None or self.due is None:
+            return None
+        distance = self.due - shown
+        usual = timedelta(seconds=_USUAL_SECONDS * (self.speed or 0.0))
+        return distance if distance > usual else None
 
     @property
     def running(self) -> tuple[StageStatus, ...]:

@@ -98,7 +98,7 @@ class EmbeddedPostgres:
         return self.data.with_name("server.log")
 
     def start(self) -> Self:
-        """Start the server, or join the one that runs.
+        """Start the server, or join the one that runs; a started one that has died, anew.
 
         Returns:
             This object.
@@ -107,7 +107,9 @@ class EmbeddedPostgres:
             PostgresError: no programs, no access, or the server does not start.
         """
         if self._held is not None:
-            return self
+            if ready_record(self.data) is not None:
+                return self
+            self.stop()
         if len(str(self.data).splitlines()) > 1:
             raise PostgresError(
                 f"PostgreSQL can't keep its data in {str(self.data)!r}: it has a line break.",

@@ -39,11 +39,16 @@ def agreements(status: DemoStatus, domain: Domain = GHOST_KITCHEN) -> tuple[Agre
     """What must agree after a round: events, orders, delivered orders and complaints.
 
     Args:
-        status: the state of a ROOT; its bronze table exists.
+        status: the state of a ROOT.
         domain: names the opening and the closing event.
+
+    Returns:
+        None of them while there is no bronze table.
     """
     tables = {name: place.rows for name, place in status.tables.items()}
     bronze = f"lakeflow.{domain.bronze}"
+    if bronze not in tables:
+        return ()
     aside = status.tables.get(f"lakeflow.{domain.quarantine}")
     entities = _entities_by_event(
         Path(status.tables[bronze].path), Path(aside.path) if aside else None, domain

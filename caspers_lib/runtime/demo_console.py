@@ -104,6 +104,7 @@ def demo_status(
     """
     return LiveStatus(
         virtual_time=event_time(state),
+        due=_clock_time(state, now) if state else None,
         speed=state.clock.running_speed if state else None,
         paused=state is not None and state.clock.is_paused,
         place=_place(state) if state else "",
@@ -120,6 +121,10 @@ def event_time(state: ReplayState | None) -> datetime | None:
     if state is None or state.watermark is None:
         return None
     return datetime.fromtimestamp(state.watermark + state.shift_seconds, UTC)
+
+
+def _clock_time(state: ReplayState, now: float) -> datetime:
+    return datetime.fromtimestamp(state.clock.virtual_time(now) + state.shift_seconds, UTC)
 
 
 def _place(state: ReplayState) -> str:

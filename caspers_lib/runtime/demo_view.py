@@ -9,6 +9,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from caspers_lib.console.formats import span
+from caspers_lib.errors import CaspersError, first_cause
 from caspers_lib.runtime.agreement import agreements
 from caspers_lib.runtime.demo import Demo, RoundResult, stop_on_signals
 from caspers_lib.runtime.stages import StageReport
@@ -16,7 +18,7 @@ from caspers_lib.runtime.status import DemoStatus, read_status
 
 __all__ = ["run_demo", "status_table"]
 
-_MARKS = {"done": ("done", "green"), "failed": ("failed", "red")}
+_MARKS = {"done": ("done", "green"), "failed": ("failed", "red"), "retry": ("again", "yellow")}
 
 
 def run_demo(demo: Demo, *, once: bool, console: Console) -> None:
@@ -28,7 +30,8 @@ def run_demo(demo: Demo, *, once: bool, console: Console) -> None:
         console: the terminal.
 
     Raises:
-        CaspersError: a stage failed, or a server can't start.
+        CaspersError: it can't run, no further round can cure what failed, or, where there is only
+            one, a stage failed.
     """
     view = _StageLines(console)
     demo.progress.on_change = view.show
@@ -38,22 +41,36 @@ def run_demo(demo: Demo, *, once: bool, console: Console) -> None:
 
     with stop_on_signals(stopping) as stop, demo.running():
         console.print(f"console: {demo.url}", style="bold", highlight=False)
+        backlog = demo.backlog()
+        if backlog is not None:
+            console.print(f"catching up: {span(backlog)} of events to go", highlight=False)
         with view.spinner(demo):
             result = demo.first_round(stop.is_set)
         if stop.is_set():
             return
-        _print_summary(demo, console)
-        console.print(f"first round: {result.seconds:.0f} s", highlight=False)
+        if once:
+            demo.raise_failures(result, "caspers demo --once")
+        demo.raise_incurable(result.failures)
+        _print_summary(demo, result, console)
+        what = "first round" if backlog is None else f"caught up with {span(backlog)} of events"
+        if not result.failures:
+            console.print(f"{what}: {result.seconds:.0f} s", highlight=False)
         if once:
             return
         console.print(f"live at speed {_speed(demo):g}; Ctrl-C stops it", highlight=False)
-        demo.progress.on_change = lambda _report: None
+        demo.progress.on_change = view.show_change
         demo.live(stop, _RoundLines(console, result).show)
 
 
-def _print_summary(demo: Demo, console: Console) -> None:
-    status = read_status(demo.business.root, time.time())
+def _print_summary(demo: Demo, result: RoundResult, console: Console) -> None:
+    try:
+        status = read_status(demo.business.root, time.time())
+    except (CaspersError, OSError) as error:
+        console.print(Text(f"no summary: {first_cause(error)}", "red"), soft_wrap=True)
+        return
     console.print(status_table(status))
+    if result.failures:
+        return  # then counts may differ
     for agreement in agreements(status, demo.business.domain):
         mark, style = ("agree", "green") if agreement.holds else ("DIFFER", "red")
         line = Text.assemble((f"{mark:>7} ", style), agreement.line())
@@ -63,8 +80,8 @@ def _print_summary(demo: Demo, console: Console) -> None:
 def status_table(status: DemoStatus) -> Table:
     """What is where, as a table for people."""
     table = Table(title=f"Casper's Kitchens in {status.root}", title_justify="left")
-    table.add_column("what")
-    table.add_column("rows", justify="right")
+    table.add_column("what", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("where", overflow="fold")
     rows = [("dataset", status.dataset.rows, status.dataset.path)]
     rows.append(("events in files", status.events.rows, status.events.path))
@@ -104,16 +121,30 @@ def _speed(demo: Demo) -> float:
 
 
 class _StageLines:
-    """A line for each stage that ends, and what runs now beside a spinner."""
+    """A line for each stage that ends or is tried again, and what runs now beside a spinner."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = Lock()
+        self._failed: dict[str, str] = {}
+
+    def show_change(self, report: StageReport) -> None:
+        """Show a stage that fails otherwise than before, is tried again, or works again."""
+        before = self._failed.get(report.name)
+        is_news = report.retry if before is None else report.state == "done"
+        if is_news or (report.state == "failed" and report.detail != before):
+            self.show(report)
 
     def show(self, report: StageReport) -> None:
-        if report.state not in _MARKS:
+        """Show a stage that has ended, or is tried again."""
+        mark = "retry" if report.retry else report.state
+        if mark not in _MARKS:
             return
-        word, style = _MARKS[report.state]
+        if report.state == "failed":
+            self._failed[report.name] = report.detail
+        elif report.state == "done":
+            self._failed.pop(report.name, None)
+        word, style = _MARKS[mark]
         line = Text.assemble(
             (f"{word:>7} ", style),
             f"{report.name:<28}{report.seconds:6.1f} s  ",
@@ -135,7 +166,7 @@ class _Running:
     def __rich__(self) -> Text:
         running = [r for r in self._demo.progress.snapshot() if r.state == "running"]
         parts = [f"{r.name}: {r.detail}" if r.detail else r.name for r in running]
-        return Text(" · ".join(parts) or "starting", overflow="ellipsis", no_wrap=True)
+        return Text(" · ".join(parts) or "starting")
 
 
 class _RoundLines:
@@ -152,6 +183,10 @@ class _RoundLines:
             if rows != self._before.get(name, 0)
         }
         self._before = result.tables
+        for failure in result.failures:
+            if failure.stage == "Table_Counts":
+                cause = first_cause(failure.error)
+                self._console.print(Text(f"rows can't be counted: {cause}", "red"), soft_wrap=True)
         news = ", ".join(f"{name.partition('.')[2]} {count:+,}" for name, count in moved.items())
         at = f"{result.event_time:%Y-%m-%d %H:%M:%S}" if result.event_time else "-"
         self._console.print(

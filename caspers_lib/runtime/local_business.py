@@ -1,15 +1,12 @@
-"""The whole business on one machine: Spark, PostgreSQL and the stages that use them.
-
-Contract: DESIGN sections 1 and 9, column "local".
-"""
+"""The whole business on one machine: Spark, PostgreSQL and the stages that use them."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from psycopg.conninfo import make_conninfo
 
@@ -32,6 +29,7 @@ from caspers_lib.lakebase import (
 )
 from caspers_lib.lakebase.access import connection_parameters
 from caspers_lib.lakebase.change_feed import SyncRun, sync_once
+from caspers_lib.lakebase.connection import connect
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.medallion.incremental import DerivedUpdate
 from caspers_lib.medallion.registration import PipelineSettings
@@ -44,10 +42,10 @@ from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.replay_status import clock_warning
-from caspers_lib.runtime.spark import plan_for_few_rows, start_session, stop_session
+from caspers_lib.runtime.spark import answers, plan_for_few_rows, start_session, stop_session
 from caspers_lib.runtime.stages import Report, Stage
 from caspers_lib.runtime.tables_update import update_tables
-from caspers_lib.runtime.task_graph import AFTER, target_tasks
+from caspers_lib.runtime.task_graph import target_tasks
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
@@ -58,19 +56,11 @@ __all__ = ["LocalBusiness", "StreamName"]
 StreamName = Literal["refunds", "complaints", "responses"]
 
 _COMPLAINT_SEED = 42
-_PAGE_SECONDS = 30
+_PAGE_SECONDS = 120
 _ORDERS = "Order_Lakebase"
 # What a laptop has besides the tasks: servers, and what a page shows of an order.
 _NEED_POSTGRES = frozenset(
     {"Lakebase_Reverse_ETL", "Complaint_Lakebase", "Databricks_App_Refund_Manager"}
-)
-_EACH_ROUND = (
-    "Spark_Declarative_Pipeline",
-    "Refund_Recommender_Stream",
-    "Complaint_Generator_Stream",
-    "Complaint_Agent_Stream",
-    "Lakebase_Reverse_ETL",
-    "Complaint_Lakebase",
 )
 _HEARTBEAT_EVENTS = 100_000
 
@@ -101,6 +91,8 @@ class LocalBusiness:
     _ticking: Lock = field(default_factory=Lock)
     _making_tools: Lock = field(default_factory=Lock)
     _tools_made: bool = False
+    # Stages, and tables of names, that this process needs only once.
+    _finished: set[str] = field(default_factory=set)
     page_url: str | None = None
 
     def __post_init__(self) -> None:
@@ -112,15 +104,31 @@ class LocalBusiness:
         """The events file that is replayed."""
         return self.dataset or self.root.dataset_file
 
-    def check(self) -> None:
+    def check(self, target: str = "all") -> None:
         """Refuse what can't run before anything is started or written.
 
+        Args:
+            target: one of `task_graph.TARGETS`.
+
         Raises:
-            DatasetError, ReplayStateError, SettingsError, JavaError: what is wrong.
+            DatasetError, ReplayStateError, SettingsError, JavaError, PostgresError: what is wrong.
         """
         find_java(self.root.run)
+        if self.postgres_dsn is None and self._needs_postgres(target):
+            _ = self.postgres.origin
+        self.check_models()
         if self.dataset is not None or self.root.dataset_file.exists():
             self.replay().next_window(self.now())
+
+    def check_models(self) -> None:
+        """Refuse settings of models with which a stream would fail.
+
+        Raises:
+            SettingsError: an address or a key is not allowed.
+        """
+        for agent in ("refunds", "responses"):
+            agent_model(self.root.settings, agent, cache=self.root.answer_cache("ai"))
+        complaint_writer(self.root.settings, cache=self.root.answer_cache("ai"))
 
     def start_up(self, target: str = "all") -> tuple[Stage, ...]:
         """Stages of the first round: servers beside the data, then the target's tasks.
@@ -133,7 +141,7 @@ class LocalBusiness:
         """
         tasks = target_tasks(target)
         servers = [Stage("Local_Spark", self.start_spark)]
-        if not _NEED_POSTGRES.isdisjoint(tasks):
+        if self._needs_postgres(target):
             servers.insert(0, Stage("Local_Postgres", self.start_postgres))
         stages = [self._stage(name, after) for name, after in tasks.items()]
         dimensions = Stage("Dimension_Tables", self._dimensions, ("Canonical_Data", "Local_Spark"))
@@ -143,16 +151,17 @@ class LocalBusiness:
         return (*servers, dimensions, *stages)
 
     def round(self) -> tuple[Stage, ...]:
-        """Stages that take what is new through every table, once."""
-        plan_for_few_rows(self.spark)
-        works = self._works()
-        after = {name: tuple(a for a in AFTER[name] if a in _EACH_ROUND) for name in _EACH_ROUND}
-        # Names don't change while it runs: the first round brings them.
-        orders = [spec for spec in self._orders() if spec.mode != "snapshot"]
-        return (
-            *(Stage(name, works[name], after[name]) for name in _EACH_ROUND),
-            Stage(_ORDERS, self._sync(*orders), ("Spark_Declarative_Pipeline",)),
+        """Stages that take what is new through every table, once; the ticker writes the events."""
+        left_out = {"Canonical_Data", *self._finished}
+        stages = [stage for stage in self.start_up() if stage.name not in left_out]
+        names = {stage.name for stage in stages}
+        return tuple(
+            replace(stage, after=tuple(name for name in stage.after if name in names))
+            for stage in stages
         )
+
+    def _needs_postgres(self, target: str) -> bool:
+        return not _NEED_POSTGRES.isdisjoint(target_tasks(target))
 
     def _stage(self, name: str, after: tuple[str, ...]) -> Stage:
         """A task of the graph, after the servers that it needs here as well."""
@@ -163,7 +172,7 @@ class LocalBusiness:
 
     def _works(self) -> dict[str, Callable[[Report], str]]:
         return {
-            "Canonical_Data": self._canonical_data,
+            "Canonical_Data": self.write_events,
             "Spark_Declarative_Pipeline": self._pipeline,
             "Refund_Recommender_Agent": self._agent("refunds"),
             "Refund_Recommender_Stream": self._refunds,
@@ -178,13 +187,15 @@ class LocalBusiness:
     def stop(self) -> None:
         """Stop Spark and PostgreSQL, in this order."""
         try:
-            if self._spark is not None:
-                stop_session(self._spark)
-                self._spark = None
+            self._stop_spark()
         finally:
-            self._tools_made = False
             self._dsns.clear()
             self.postgres.stop()
+
+    def _stop_spark(self) -> None:
+        spark, self._spark, self._tools_made = self._spark, None, False
+        if spark is not None:
+            stop_session(spark)
 
     @property
     def synced_tables(self) -> tuple[SyncSpec, ...]:
@@ -212,14 +223,23 @@ class LocalBusiness:
         with self._ticking:
             return self.replay().tick(self.now(), on_events, stopping=stopping)
 
-    def start_postgres(self, report: Report) -> str:
-        """Start the server and make its databases."""
-        databases = {spec.database for spec in self.synced_tables}
+    def start_postgres(self, report: Report, specs: Sequence[SyncSpec] | None = None) -> str:
+        """Start the server, anew where it has died, and make its databases.
+
+        Args:
+            report: receives a line on the way.
+            specs: the synced tables whose databases are needed; all if None.
+
+        Raises:
+            PostgresError: the server can't be started, or one of yours lacks a database.
+        """
+        databases = {spec.database for spec in specs or self.synced_tables}
         if self.postgres_dsn is not None:
             parameters = connection_parameters(self.postgres_dsn)
-            self._dsns = {
-                name: make_conninfo(**{**parameters, "dbname": name}) for name in databases
-            }
+            for name in databases:
+                dsn = make_conninfo(**{**parameters, "dbname": name})
+                connect(dsn).close()
+                self._dsns[name] = dsn
             return "a server of yours"
         report("starting the server")
         self.postgres.start()
@@ -229,14 +249,19 @@ class LocalBusiness:
         return f"running ({self.postgres.origin})"
 
     def start_spark(self, report: Report) -> str:
-        """Start the JVM and name the tables that are there."""
+        """Start the JVM, anew where it has died, and name the tables that are there."""
+        if self._spark is not None:
+            if answers(self._spark):
+                plan_for_few_rows(self._spark)
+                return "running"
+            report("stopping what is left of the JVM")
+            self._stop_spark()
         report("starting the JVM")
-        self._spark = start_session(
-            self.root.warehouse, log=self.root.spark_log, work=self.root.run
-        )
+        spark = start_session(self.root.warehouse, log=self.root.spark_log, work=self.root.run)
+        self._spark = spark
         report("naming the tables")
-        register_tables(self._spark, self.root.warehouse, self.root.schemas)
-        ensure_tables(self._spark)
+        register_tables(spark, self.root.warehouse, self.root.schemas)
+        ensure_tables(spark)
         return "running"
 
     @property
@@ -246,7 +271,16 @@ class LocalBusiness:
             raise EngineError("Spark has not been started", hint="run the start-up stages first")
         return self._spark
 
-    def _canonical_data(self, report: Report) -> str:
+    def write_events(self, report: Report, *, stopping: Callable[[], bool] = lambda: False) -> str:
+        """Write the events up to now; the dataset is made where there is none.
+
+        Args:
+            report: receives a line on the way.
+            stopping: asked between two pieces whether to leave the rest to the next run.
+
+        Raises:
+            CaspersError: the dataset can't be read, or the events can't be written.
+        """
         if self.dataset is None and not self.root.dataset_file.exists():
             generate_dataset(
                 self.root.dataset,
@@ -261,7 +295,7 @@ class LocalBusiness:
             if written % _HEARTBEAT_EVENTS < count:
                 report(f"{written:,} events written")
 
-        tick = self.tick(on_events)
+        tick = self.tick(on_events, stopping=stopping)
         warning = clock_warning(tick.state.seconds_ahead(self.now()))
         return "; ".join(filter(None, [f"{tick.events:,} events written", warning]))
 
@@ -276,6 +310,8 @@ class LocalBusiness:
             report(name)
             self.spark.read.parquet(str(file)).write.saveAsTable(table)
             made += 1
+        if self.dataset_file.is_file():
+            self._finished.add("Dimension_Tables")
         return f"{made} tables written"
 
     def _pipeline(self, report: Report) -> str:
@@ -346,8 +382,11 @@ class LocalBusiness:
     def _page(self, _report: Report) -> str:
         if self.page_url is None:
             return "no page is served by this command"
-        with urlopen(f"{self.page_url}/live", timeout=_PAGE_SECONDS) as page:  # noqa: S310 - our own
+        # A proxy of the environment is not for our own page.
+        direct = build_opener(ProxyHandler({}))
+        with direct.open(f"{self.page_url}/live", timeout=_PAGE_SECONDS) as page:
             page.read()
+        self._finished.add("Databricks_App_Refund_Manager")
         return f"the page answers at {self.page_url}"
 
     def sync(self, spec: SyncSpec, *, reload: bool = False) -> SyncRun:
@@ -361,11 +400,16 @@ class LocalBusiness:
         def work(report: Report) -> str:
             written = refused = 0
             for spec in specs:
-                # A dataset needs no dimension tables.
-                if spec.mode == "snapshot" and not self.root.table(spec.source).is_dir():
+                is_names = spec.mode == "snapshot"
+                # A dataset needs no dimension tables, and they don't change while it runs.
+                if is_names and (
+                    spec.name in self._finished or not self.root.table(spec.source).is_dir()
+                ):
                     continue
                 report(spec.name)
                 result = self.sync(spec).result
+                if is_names:
+                    self._finished.add(spec.name)
                 written += result.written
                 refused += result.refused
             aside = f", {refused:,} refused" if refused else ""

@@ -1,7 +1,4 @@
-"""`caspers pipeline`: one update on a terminal, and the picture of the tables.
-
-Contract: DESIGN section 10.
-"""
+"""`caspers pipeline`: one update on a terminal, and the picture of the tables."""
 
 import json
 import time
@@ -69,7 +66,11 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
         }
         print(json.dumps({"seconds": round(seconds, 1), "tables": tables}, indent=2))
         return
-    table = Table("table", "rows", "new", "how")
+    table = Table()
+    table.add_column("table", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("new", justify="right", no_wrap=True)
+    table.add_column("how")
     for name in table_names():
         rows = after.get(name, 0)
         grown = rows - before.get(name, 0)

@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from caspers_lib.errors import EngineError
 from caspers_lib.runtime.java import Java, find_java
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELTA_PACKAGE",
     "FEW_ROWS",
+    "answers",
     "plan_for_few_rows",
     "session_config",
     "start_session",
@@ -81,6 +82,10 @@ def session_config(
         "spark.driver.memory": "2g",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        # On a busy machine a Python worker connects, and an executor answers, long after the
+        # defaults of 15 and 120 s. The 10 s in which foreachBatch workers start are fixed.
+        "spark.python.authenticate.socketTimeout": "300s",
+        "spark.network.timeout": "600s",
         "spark.driver.extraJavaOptions": " ".join(
             map(
                 _quoted_option,
@@ -144,6 +149,7 @@ def start_session(
     log.parent.mkdir(parents=True, exist_ok=True)
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
+    from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
     _keep_query_errors_off_the_terminal()
@@ -152,8 +158,11 @@ def start_session(
         ConnectSession._start_connect_server(_MASTER, settings)
         # By this name alone the client takes the token without asking for TLS.
         session = ConnectSession.builder.remote(f"sc://localhost:{port}").create()
+        # A server on loopback that doesn't answer has died; the default waits ten minutes.
+        session.client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5_000)])
         return cast("SparkSession", session)
     except (PySparkException, Py4JError, OSError) as error:
+        _end_jvm()
         raise _start_error(log, error) from error
 
 
@@ -167,18 +176,48 @@ def plan_for_few_rows(spark: "SparkSession") -> None:
         spark.conf.set(name, value)
 
 
+def answers(spark: "SparkSession") -> bool:
+    """Whether the session's JVM runs and serves queries."""
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkException
+
+    gateway = SparkContext._gateway
+    if gateway is None or gateway.proc.poll() is not None:
+        return False
+    try:
+        return len(spark.sql("SELECT 1").collect()) == 1
+    except PySparkException:
+        return False
+
+
 def stop_session(spark: "SparkSession") -> None:
-    """Stop the session and its JVM."""
+    """Stop the session and its JVM, also where that has died; another session can start then."""
     from pyspark import SparkContext
 
-    spark.stop()
+    gateway = SparkContext._gateway
+    if gateway is not None and gateway.proc.poll() is None:
+        spark.stop()
+    else:
+        cast("Any", spark).client.close()
+    _end_jvm()
+
+
+def _end_jvm() -> None:
+    """End the JVM, if there is one, and forget it: pyspark would go on using what is left of it."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession as ClassicSession
+
     gateway = SparkContext._gateway
     if gateway is not None:
         gateway.shutdown()
         gateway.proc.stdin.close()
-        gateway.proc.wait(timeout=60)
-        SparkContext._gateway = None
-        SparkContext._jvm = None
+        try:
+            gateway.proc.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            gateway.proc.kill()
+            gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    ClassicSession._instantiatedSession = ClassicSession._activeSession = None
 
 
 def _prepare_environment(java: Java, work: Path) -> None:
@@ -192,6 +231,9 @@ def _prepare_environment(java: Java, work: Path) -> None:
     os.environ["SPARK_LOCAL_REMOTE"] = "1"
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     os.environ["TZ"] = "UTC"
+    # As root PostgreSQL is started under another user, for which Python forks: while other threads
+    # are calling Spark, gRPC's fork handlers crash every eighth such child.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 def _quoted_option(option: str) -> str:

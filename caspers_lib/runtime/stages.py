@@ -1,6 +1,7 @@
 """Stages as a graph: each runs in a thread once what it comes after is done.
 
-Contract: DESIGN section 9. A failed stage stops only what depends on it.
+A stage can be run again at any time: what it has done already, it leaves as it is. So an error is
+met by another try, and a stage that fails for good stops only what depends on it.
 """
 
 import time
@@ -10,7 +11,18 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
-__all__ = ["Progress", "Stage", "StageReport", "run_stages"]
+from caspers_lib.errors import (
+    ConsoleError,
+    DatasetError,
+    JavaError,
+    ReplayStateError,
+    RootError,
+    SettingsError,
+    first_cause,
+    is_disk_full,
+)
+
+__all__ = ["Progress", "RetryPolicy", "Stage", "StageFailure", "StageReport", "run_stages"]
 
 State = Literal["waiting", "running", "done", "failed"]
 _POLL_SECONDS = 0.2
@@ -35,15 +47,67 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a stage is tried.
+
+    A busy machine makes Spark's workers, sockets and servers miss their time-outs in too many ways
+    to list, so that every error is taken as transient but those that a person must see to.
+
+    Args:
+        attempts: tries in all, at least 1.
+        pause: seconds before the second try; each later pause is twice as long.
+        round_pause: seconds before the round that follows one with a failure.
+        sleep: waits for some seconds.
+        permanent: errors that another try meets again.
+    """
+
+    attempts: int = 3
+    pause: float = 2.0
+    round_pause: float = 5.0
+    sleep: Callable[[float], object] = time.sleep
+    permanent: tuple[type[Exception], ...] = (
+        SettingsError, DatasetError, ReplayStateError, RootError, JavaError, ConsoleError,
+    )  # fmt: skip
+
+    def retries(self, error: BaseException, attempt: int) -> bool:
+        """Whether the stage is tried again.
+
+        Args:
+            error: what it raised.
+            attempt: which try that was, from 1.
+        """
+        return (
+            attempt < self.attempts
+            and isinstance(error, Exception)
+            and not isinstance(error, self.permanent)
+            and not is_disk_full(error)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailure:
+    """A stage that failed for good.
+
+    Args:
+        stage: its name.
+        error: what its last try raised.
+    """
+
+    stage: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class StageReport:
     """How far a stage is.
 
     Args:
         name: the stage's name.
         state: waiting, running, done or failed.
-        detail: what it does or did, or why it failed.
+        detail: what it does or did, why it failed, or why it is tried again.
         seconds: wall-clock time it took, 0 until it ends.
         started: wall clock of its start, UTC epoch seconds; 0 while it waits.
+        retry: which retry runs, 0 for the first try.
     """
 
     name: str
@@ -51,6 +115,7 @@ class StageReport:
     detail: str = ""
     seconds: float = 0.0
     started: float = 0.0
+    retry: int = 0
 
 
 @dataclass
@@ -58,7 +123,7 @@ class Progress:
     """What every stage last reported; safe to read from any thread.
 
     Args:
-        on_change: called, in the stage's thread, when a stage starts, ends or fails.
+        on_change: called, in the stage's thread, when a stage or another try of it starts or ends.
     """
 
     on_change: Callable[[StageReport], None] = lambda _report: None
@@ -88,30 +153,34 @@ def run_stages(
     stages: Sequence[Stage],
     progress: Progress,
     *,
+    retry: RetryPolicy | None = None,
     stopping: Callable[[], bool] = lambda: False,
     workers: int = 4,
-) -> None:
+) -> tuple[StageFailure, ...]:
     """Run the stages, side by side where their order allows, and wait for the end.
 
     Args:
         stages: the graph; every name in `after` is one of them, and comes earlier.
         progress: receives the reports.
-        stopping: once true, no further stage begins.
+        retry: how often each is tried; the default policy if None.
+        stopping: once true, no further stage or try begins.
         workers: stages that run at once.
 
-    Raises:
-        Exception: what the first failed stage raised, after all that could run has ended.
+    Returns:
+        The stages that failed for good, in the order in which they did.
     """
     progress.expect([stage.name for stage in stages])
+    retry = retry or RetryPolicy()
     waiting = {stage.name: stage for stage in stages}
     done: set[str] = set()
-    errors: list[BaseException] = []
+    failures: list[StageFailure] = []
     with ThreadPoolExecutor(workers, thread_name_prefix="stage") as pool:
         running: dict[Future[None], str] = {}
         while True:
             for stage in [] if stopping() else _ready(waiting, done):
                 del waiting[stage.name]
-                running[pool.submit(_run, stage, progress)] = stage.name
+                future = pool.submit(_run, stage, progress, retry, stopping)
+                running[future] = stage.name
             if not running:
                 break
             # The short time-out lets the main thread see signals while it waits.
@@ -121,29 +190,46 @@ def run_stages(
                 if error is None:
                     done.add(name)
                 else:
-                    errors.append(error)
-    if errors:
-        raise errors[0]
+                    failures.append(StageFailure(name, error))
+    if failures and not stopping():
+        failed = ", ".join(failure.stage for failure in failures)
+        for name in waiting:
+            progress.update(StageReport(name, detail=f"not run, as {failed} failed"))
+    return tuple(failures)
 
 
 def _ready(waiting: dict[str, Stage], done: set[str]) -> Iterator[Stage]:
     yield from [stage for stage in waiting.values() if done.issuperset(stage.after)]
 
 
-def _run(stage: Stage, progress: Progress) -> None:
+def _run(
+    stage: Stage, progress: Progress, retry: RetryPolicy, stopping: Callable[[], bool]
+) -> None:
     started = time.time()
-    progress.update(StageReport(stage.name, "running", started=started))
+    attempt, cause = 1, ""
+
+    def running(detail: str = "") -> StageReport:
+        if cause:
+            again = f"retry {attempt - 1} of {retry.attempts - 1} after: {cause}"
+            detail = f"{detail}; {again}" if detail else again
+        return StageReport(stage.name, "running", detail, started=started, retry=attempt - 1)
 
     def report(detail: str) -> None:
-        running = StageReport(stage.name, "running", detail, started=started)
-        progress.update(running, announce=False)
+        progress.update(running(detail), announce=False)
 
-    try:
-        detail = stage.work(report)
-    except BaseException as error:
-        text = str(error).strip() or type(error).__name__
-        first = text.splitlines()[0]
-        seconds = time.time() - started
-        progress.update(StageReport(stage.name, "failed", first, seconds, started))
-        raise
+    progress.update(running())
+    while True:
+        try:
+            detail = stage.work(report)
+        except BaseException as error:
+            if not retry.retries(error, attempt) or stopping():
+                seconds = time.time() - started
+                failed = StageReport(stage.name, "failed", first_cause(error), seconds, started)
+                progress.update(failed)
+                raise
+            attempt, cause = attempt + 1, first_cause(error)
+        else:
+            break
+        progress.update(running())
+        retry.sleep(retry.pause * 2 ** (attempt - 2))
     progress.update(StageReport(stage.name, "done", detail, time.time() - started, started))

@@ -1,7 +1,4 @@
-"""`caspers stream`: one agent's stream over what is new, on a terminal.
-
-Contract: DESIGN section 10.
-"""
+"""`caspers stream`: one agent's stream over what is new, on a terminal."""
 
 import json
 import time
@@ -34,6 +31,7 @@ def run_stream(root: LocalRoot, name: StreamName, *, as_json: bool) -> None:
 
     Raises:
         PipelineError: what the stream reads isn't there, or it failed.
+        SettingsError: the model's settings are not allowed.
         RootLockedError: a demo runs on this ROOT.
     """
     source = AGENT_TABLES.complaints.name if name == "responses" else AGENT_TABLES.events
@@ -44,6 +42,7 @@ def run_stream(root: LocalRoot, name: StreamName, *, as_json: bool) -> None:
         )
     console = Console(stderr=True)
     business = LocalBusiness(root)
+    business.check_models()
     started = time.monotonic()
     with owned(root, Owner.this_process(f"caspers stream {name}")):
         before = _rows(root, name)

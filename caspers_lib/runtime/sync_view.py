@@ -1,7 +1,4 @@
-"""`caspers sync`: tables brought to PostgreSQL, their plans, and both sides compared.
-
-Contract: DESIGN section 10.
-"""
+"""`caspers sync`: tables brought to PostgreSQL, their plans, and both sides compared."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,8 +6,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from caspers_lib.errors import CaspersError, SyncError
 from caspers_lib.lakebase import SyncPlan, SyncSpec
@@ -18,11 +16,12 @@ from caspers_lib.lakebase.change_feed import SyncRun, source_plan
 from caspers_lib.lakebase.check import SyncCheck, check_sync
 from caspers_lib.lakebase.connection import connect
 from caspers_lib.lakebase.target import read_target
+from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.stages import Report
 
-__all__ = ["run_sync", "show_sync_check", "show_sync_plan"]
+__all__ = ["run_sync", "run_table", "show_sync_check", "show_sync_plan"]
 
 
 def run_sync(
@@ -51,7 +50,7 @@ def run_sync(
     if as_json:
         print(json.dumps({s.name: _run_document(run) for s, run in runs.items()}, indent=2))
     elif runs:
-        Console().print(_run_table(runs))
+        Console().print(run_table(runs))
     failed.raise_first()
 
 
@@ -138,7 +137,8 @@ def _working(
         try:
             with working as spinner:
                 report: Report = spinner.update if spinner else lambda _text: None
-                business.start_postgres(report)
+                find_java(root.run)
+                business.start_postgres(report, specs)
                 business.start_spark(report)
                 yield business, specs, report
         finally:
@@ -152,23 +152,28 @@ def _chosen(business: LocalBusiness, names: Sequence[str]) -> list[SyncSpec]:
             raise SyncError(
                 f"There is no synced table {name!r}", hint=f"Allowed are {', '.join(known)}."
             )
-    if names:
-        return [known[name] for name in names]
-    there = [spec for spec in known.values() if business.root.table(spec.source).is_dir()]
+    chosen = [known[name] for name in names or known]
+    there = [spec for spec in chosen if business.root.table(spec.source).is_dir()]
+    missing = [spec.source for spec in chosen if spec not in there]
+    where, hint = business.root.path, "`caspers demo` or `caspers pipeline run` makes some"
+    if names and missing:
+        raise SyncError(f"There is no table {missing[0]} under {where}", hint=hint)
     if not there:
-        raise SyncError(
-            f"There is no table to sync under {business.root.path}",
-            hint="`caspers demo` or `caspers pipeline run` makes some",
-        )
+        raise SyncError(f"There is no table to sync under {where}", hint=hint)
     return there
 
 
-def _run_table(runs: dict[SyncSpec, SyncRun]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
+def run_table(runs: dict[SyncSpec, SyncRun]) -> Group:
+    """What was done, in at most 80 columns.
+
+    Args:
+        runs: the tables that were synced.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("table", no_wrap=True)
     for column in ("rows in", "written", "unchanged", "deleted", "refused", "lag s", "commit"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("loaded whole")
+    reasons: dict[str, list[str]] = {}
     for spec, run in runs.items():
         result, lag = run.result, run.position.lag_seconds
         counts = (result.rows_in, result.written, result.unchanged, result.deleted, result.refused)
@@ -177,9 +182,11 @@ def _run_table(runs: dict[SyncSpec, SyncRun]) -> Table:
             *(f"{count:,}" for count in counts),
             "" if lag is None else f"{lag:,.1f}",
             f"{run.position.commit_version:,}",
-            run.loaded or "",
         )
-    return table
+        if run.loaded:
+            reasons.setdefault(run.loaded, []).append(spec.name)
+    whole = [f"loaded whole, {why}: {', '.join(names)}" for why, names in reasons.items()]
+    return Group(table, *map(Text, whole))
 
 
 def _run_document(run: SyncRun) -> dict[str, Any]:

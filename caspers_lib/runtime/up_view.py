@@ -1,7 +1,4 @@
-"""`caspers up`: a target's tasks once, as a live tree of what runs.
-
-Contract: DESIGN sections 9 and 10.
-"""
+"""`caspers up`: a target's tasks once, as a live tree of what runs."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +8,6 @@ from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
 
-from caspers_lib.errors import CaspersError
 from caspers_lib.runtime.demo import Demo, stop_on_signals
 from caspers_lib.runtime.stages import Stage, StageReport
 
@@ -25,18 +21,18 @@ _MARKS = {
 }
 
 
-def run_up(demo: Demo, target: str, console: Console) -> None:
-    """Run a target's tasks, independent ones side by side, and show the tree.
+def run_up(demo: Demo, console: Console) -> None:
+    """Run the target's tasks, independent ones side by side, and show the tree.
 
     Args:
         demo: what runs.
-        target: one of `task_graph.TARGETS`.
         console: the terminal; elsewhere the tree is printed once, at the end.
 
     Raises:
         CaspersError: a task failed; what doesn't depend on it is done.
         SettingsError: there is no such target.
     """
+    target = demo.target
     stages = demo.business.start_up(target)
 
     def stopping() -> None:
@@ -45,12 +41,10 @@ def run_up(demo: Demo, target: str, console: Console) -> None:
     with stop_on_signals(stopping) as stop, demo.running():
         tree = _LiveTree(demo, target, stages)
         with Live(tree, console=console, refresh_per_second=4):
-            try:
-                result = demo.first_round(stop.is_set, target=target)
-            except CaspersError as error:
-                raise _resumable(error, demo, target) from error
+            result = demo.first_round(stop.is_set)
     if not console.is_terminal:
         console.line()  # the last tree ends without one there
+    demo.raise_failures(result, f"caspers up --target {target}")
     if stop.is_set():
         console.print(f"stopped; `caspers up --target {target}` goes on", highlight=False)
     else:
@@ -102,17 +96,3 @@ class _LiveTree:
     def __rich__(self) -> Tree:
         reports = self._demo.progress.snapshot()
         return stage_tree(f"target {self._target}", self._stages, reports, time.time())
-
-
-def _resumable(error: CaspersError, demo: Demo, target: str) -> CaspersError:
-    """The error, with how many tasks it has stopped and how to go on."""
-    reports = demo.progress.snapshot()
-    failed = [report.name for report in reports if report.state == "failed"]
-    left = [report.name for report in reports if report.state == "waiting"]
-    then = f"`caspers up --target {target}` goes on from there"
-    if left:
-        then = f"{', '.join(left)} did not run; {then}"
-    return type(error)(
-        f"{', '.join(failed)}: {error.message}",
-        hint=f"{error.hint}; {then}" if error.hint else then,
-    )

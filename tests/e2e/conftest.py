@@ -1,17 +1,21 @@
-"""The command line as a user runs it: a process of its own, on a small dataset."""
+"""The command line as a user runs it, on a small dataset: in a process of its own, or in this."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
+from caspers_lib.cli import app
 from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.runtime import local_business
+from caspers_lib.runtime.catalog import SCHEMAS
 
 CASPERS = Path(sys.executable).parent / "caspers"
 _LIMIT_SECONDS = 300
@@ -38,6 +42,28 @@ def caspers() -> RunCaspers:
             env={**os.environ, **(env or {})},
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def warm_spark(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever starts Spark in this process is given the tests' own, which is warm."""
+    monkeypatch.setattr(local_business, "start_session", lambda *_, **__: spark)
+    monkeypatch.setattr(local_business, "stop_session", lambda _session: None)
+    yield
+    for schema in reversed(SCHEMAS):
+        spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@pytest.fixture
+def warm_caspers(warm_spark: None) -> RunCaspers:  # noqa: ARG001 - commands of this process use it
+    """Run `caspers` with the given words in this process."""
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        answer = CliRunner().invoke(app, [*map(str, words)])
+        error = "" if answer.exit_code == 0 else f"{answer.exception}\n{answer.stderr}"
+        return subprocess.CompletedProcess(words, answer.exit_code, answer.stdout, error)
 
     return run
 

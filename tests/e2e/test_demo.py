@@ -3,14 +3,15 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
+from caspers_lib.lakebase import watchdog
 from caspers_lib.runtime.demo import Demo
 from tests.e2e.conftest import CASPERS, RunCaspers, assert_consistent, status_of
 
@@ -45,11 +46,12 @@ def _read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_one_round_agrees_and_a_second_moves_only_what_is_new(
-    caspers: RunCaspers, small_dataset: Path, tmp_path: Path
+    warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path
 ) -> None:
-    root = tmp_path / "a root é"
+    root, caspers = tmp_path / "a root é", warm_caspers
     first = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
     assert first.returncode == 0, first.stdout + first.stderr
+    assert "first round: " in first.stdout
     before = status_of(caspers, root)
     counts = assert_consistent(before)
     assert counts["delivered"] > 20
@@ -63,6 +65,7 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
 
     second = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
     assert second.returncode == 0, second.stdout + second.stderr
+    assert "catching up: " in second.stdout
     after = status_of(caspers, root)
     assert after["replay"]["watermark"] > before["replay"]["watermark"]
     assert after["replay"]["shift_seconds"] == before["replay"]["shift_seconds"]
@@ -110,7 +113,7 @@ def assert_the_pipeline_alone_moves_what_is_new(
 
 
 def test_killed_at_any_point_the_next_round_ends_consistent(
-    caspers: RunCaspers, small_dataset: Path, tmp_path: Path
+    warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
     points = (
@@ -124,37 +127,55 @@ def test_killed_at_any_point_the_next_round_ends_consistent(
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    final = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
+
+    live_it_grows_survives_its_servers_and_stops_on_ctrl_c(warm_caspers, root, small_dataset)
+
+    final = warm_caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
     assert final.returncode == 0, final.stdout + final.stderr
-    assert_consistent(status_of(caspers, root))
+    assert_consistent(status_of(warm_caspers, root))
+    assert_postgres_equals_delta(warm_caspers, root)
 
 
-def test_live_it_grows_answers_on_its_page_and_stops_on_ctrl_c(
-    caspers: RunCaspers, small_dataset: Path, tmp_path: Path
+def live_it_grows_survives_its_servers_and_stops_on_ctrl_c(
+    caspers: RunCaspers, root: Path, small_dataset: Path
 ) -> None:
-    root = tmp_path / "root"
     process = _start(root, small_dataset, "--speed", 2000)
     try:
         _read_until(process, "live at speed 2000")
         first = status_of(caspers, root)
+        url = first["console"]["url"]
         assert first["replay"]["status"] == "running"
-        with urllib.request.urlopen(f"{first['console']['url']}/healthz") as answer:  # noqa: S310
-            assert answer.status == 200
         refused = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
         assert refused.returncode == 1
         assert "is in use by process" in refused.stderr
-        assert_one_line(refused.stderr)
+        assert_answers(url)
         _read_until(process, "all_events +")
         assert_it_obeys(caspers, root)
+
+        server = watchdog.read_record(root / "postgres" / "data")
+        assert server is not None
+        os.kill(server.pid, signal.SIGKILL)
+        _read_until(process, "all_events +")
+        (jvm,) = [p for p in psutil.Process(process.pid).children() if "java" in p.name()]
+        jvm.kill()
+        _read_until(process, " failed ")
+        assert_answers(url)
+        _read_until(process, "all_events +")
+        assert_answers(url)
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=_LIMIT_SECONDS)
     assert process.returncode == 0
     grown = status_of(caspers, root)
     assert grown["replay"]["watermark"] > first["replay"]["watermark"]
-    assert grown["tables"]["lakeflow.all_events"]["rows"] > 0
     assert grown["console"]["url"] is None
     assert grown["postgres"]["refunds"]["dsn"] is None
+
+
+def assert_answers(url: str) -> None:
+    """The page is up."""
+    with urllib.request.urlopen(f"{url}/live") as page:  # noqa: S310 - our own
+        assert page.status == 200
 
 
 def assert_it_obeys(caspers: RunCaspers, root: Path) -> None:
@@ -183,76 +204,12 @@ def assert_one_line(stderr: str) -> None:
     assert lines[1].startswith("hint: ")
 
 
-class TestBadInput:
-    """Refused before anything is started or written."""
-
-    def refused(
-        self, caspers: RunCaspers, *words: object, env: dict[str, str] | None = None
-    ) -> str:
-        answer = caspers("demo", "--once", *words, env=env)
-        assert answer.returncode == 1, answer.stdout + answer.stderr
-        assert_one_line(answer.stderr)
-        return answer.stderr
-
-    def test_a_missing_dataset(self, caspers: RunCaspers, tmp_path: Path) -> None:
-        root = tmp_path / "root"
-        said = self.refused(caspers, "--root", root, "--dataset", tmp_path / "none.parquet")
-        assert "There is no dataset at" in said
-        assert not (root / "Volumes").exists()
-
-    def test_an_unreadable_dataset(self, caspers: RunCaspers, tmp_path: Path) -> None:
-        broken = tmp_path / "broken.parquet"
-        broken.write_text("not parquet")
-        said = self.refused(caspers, "--root", tmp_path / "root", "--dataset", broken)
-        assert "can't be read as parquet" in said
-
-    def test_a_start_day_outside_the_dataset(
-        self, caspers: RunCaspers, small_dataset: Path, tmp_path: Path
-    ) -> None:
-        words = ["--root", tmp_path / "root", "--dataset", small_dataset, "--start-day", 3]
-        assert "START_DAY is 3" in self.refused(caspers, *words)
-
-    def test_a_corrupt_state(
-        self, caspers: RunCaspers, small_dataset: Path, tmp_path: Path
-    ) -> None:
-        state = tmp_path / "root/Volumes/caspersdev/simulator/misc/_replay_state.json"
-        state.parent.mkdir(parents=True)
-        state.write_text("{")
-        words = _words(tmp_path / "root", small_dataset)
-        assert "_replay_state.json" in self.refused(caspers, *words)
-        assert state.read_text() == "{"
-
-    def test_a_root_that_cannot_be_written(self, caspers: RunCaspers, tmp_path: Path) -> None:
-        occupied = tmp_path / "file"
-        occupied.write_text("")
-        assert "can't be written" in self.refused(caspers, "--root", occupied)
-
-    def test_a_port_in_use(self, caspers: RunCaspers, small_dataset: Path, tmp_path: Path) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
-            words = [*_words(tmp_path / "root", small_dataset), "--port", port]
-            assert f"port {port}" in self.refused(caspers, *words)
-
-    def test_a_java_that_is_too_old(
-        self, caspers: RunCaspers, small_dataset: Path, tmp_path: Path
-    ) -> None:
-        java = tmp_path / "jdk8" / "bin" / "java"
-        java.parent.mkdir(parents=True)
-        java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_402\"' >&2\n")
-        java.chmod(0o755)
-        words = _words(tmp_path / "root", small_dataset)
-        said = self.refused(caspers, *words, env={"JAVA_HOME": str(tmp_path / "jdk8")})
-        assert "which is Java 8; Spark needs 17 or later" in said
-
-    def test_a_rate_outside_its_range(self, caspers: RunCaspers, tmp_path: Path) -> None:
-        said = self.refused(caspers, "--root", tmp_path / "root", "--complaint-rate", 1.5)
-        assert "COMPLAINT_RATE is 1.5" in said
-
-    def test_bad_usage_is_code_2(self, caspers: RunCaspers) -> None:
-        assert caspers("demo", "--nonsense").returncode == 2
-        assert caspers("nonsense").returncode == 2
+def test_what_is_refused_is_two_lines_and_an_exit_code(caspers: RunCaspers, tmp_path: Path) -> None:
+    words = ("--root", tmp_path / "root", "--dataset", tmp_path / "none.parquet")
+    answer = caspers("demo", "--once", *words)
+    assert answer.returncode == 1
+    assert_one_line(answer.stderr)
+    assert caspers("demo", "--nonsense").returncode == 2
 
 
 def test_status_of_nothing_is_a_whole_document(caspers: RunCaspers, tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def eventually_within(seconds: float, condition: Callable[[], bool]) -> bool:
     return False
 
 
-def test_a_killed_server_starts_again_with_what_was_committed(root: Path) -> None:
+@pytest.mark.parametrize("by", ["its user", "another"])
+def test_a_killed_server_starts_again_with_what_was_committed(root: Path, by: str) -> None:
     data = root / "data"
     with EmbeddedPostgres(data) as server:
         with psycopg.connect(server.dsn("postgres")) as connection:
@@ -157,7 +158,7 @@ def test_a_killed_server_starts_again_with_what_was_committed(root: Path) -> Non
         os.kill(record.pid, signal.SIGKILL)
         # Its socket takes connections for a moment longer than it serves them.
         assert eventually(lambda: running_dsn(data, "postgres") is None)
-        with EmbeddedPostgres(data) as again:
+        with server.start() if by == "its user" else EmbeddedPostgres(data) as again:
             assert query(again.dsn("postgres"), "SELECT answer FROM t") == 42
 
 

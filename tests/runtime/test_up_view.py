@@ -10,7 +10,7 @@ from caspers_lib.runtime.demo import Demo
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import load_settings
-from caspers_lib.runtime.stages import Report, Stage, StageReport
+from caspers_lib.runtime.stages import Report, RetryPolicy, Stage, StageReport
 from caspers_lib.runtime.up_view import run_up, stage_tree
 
 
@@ -73,17 +73,19 @@ class Broken(LocalBusiness):
             Stage("Stream", work, ("Pipeline",)),
         )
 
-    def check(self) -> None:
+    def check(self, target: str = "all") -> None:
         """Needs nothing."""
 
 
 def test_a_failed_task_stops_only_what_depends_on_it_and_says_how_to_go_on(
     tmp_path: Path,
 ) -> None:
-    demo = Demo(Broken(LocalRoot(tmp_path, load_settings(environment={}))), port=0)
+    business = Broken(LocalRoot(tmp_path, load_settings(environment={})))
+    retry = RetryPolicy(attempts=2, pause=0.0)
+    demo = Demo(business, port=0, command="caspers up", target="free", retry=retry)
     console = Console(width=100)
     with console.capture() as said, pytest.raises(PipelineError) as failed:
-        run_up(demo, "free", console)
+        run_up(demo, console)
     assert failed.value.message == "Pipeline: a table is gone"
     assert failed.value.hint == (
         "look for it; Stream did not run; `caspers up --target free` goes on from there"
