@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,13 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from caspers_lib.console.decisions.cases import Case, CaseFilter, case_page, one_case
+from caspers_lib.console.decisions.cases import (
+    Case,
+    CaseFilter,
+    CasePage,
+    case_page,
+    one_case,
+)
 from caspers_lib.console.decisions.intake import CaseIntake
 from caspers_lib.console.decisions.values import COMPLAINT_CASES, REFUND_CASES
 from caspers_lib.errors import ConsoleError
@@ -45,6 +52,32 @@ def decided(
     columns, marks = ", ".join(standard), ", ".join(["%s"] * len(standard))
     query = f"INSERT INTO {REFUND_CASES.trail} ({columns}) VALUES ({marks})"
     connection.execute(query.encode(), list(standard.values()))
+
+
+def test_an_open_page_keeps_its_cases_in_their_places(business: Any, connection: Any) -> None:
+    for number in range(6):
+        business.refund(f"o-{number}", minute=number)
+    first = case_page_of(connection, limit=3)
+    shown = [case.case_id for case in first.rows]
+    assert shown == ["o-5", "o-4", "o-3"]
+    business.refund("newer", minute=9)
+    business.refund("older", minute=-9)
+    decided(connection, "o-4", "approved")
+    again = case_page_of(connection, shown, limit=3)
+    assert [(case.case_id, case.status) for case in again.rows] == [
+        ("o-5", "pending"), ("o-4", "approved"), ("o-3", "pending")
+    ]  # fmt: skip
+    assert (again.unseen, again.count, again.next) == (1, 7, first.next)
+    second = case_page_of(connection, limit=3, after=first.next)
+    assert [case.case_id for case in second.rows] == ["o-2", "o-1", "o-0"]
+    last = case_page_of(connection, ["o-0", "older"], limit=3, after=first.next)
+    assert (last.unseen, last.next) == (2, None)
+    assert case_page_of(connection, ["no such"]).rows[0].case_id == "newer"
+
+
+def case_page_of(connection: Any, shown: Sequence[str] = (), **wanted: Any) -> CasePage:
+    INTAKE.take_in(connection)
+    return case_page(connection, REFUND_CASES, CaseFilter(**wanted), shown=shown)
 
 
 def test_open_is_what_waits_for_a_person_newest_first(business: Any, connection: Any) -> None:

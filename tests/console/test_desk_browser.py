@@ -260,6 +260,34 @@ def test_a_page_that_moves_under_the_pointer_lets_no_second_click_decide(
     expect(page.locator(".case").nth(3)).to_have_class(re.compile("decided"))
 
 
+def test_two_clicks_for_what_is_selected_decide_it_once(
+    business: Any, console: ConsoleServer, page: Page
+) -> None:
+    page.goto(f"{console.url}/refunds")
+    for number, gap_ms in enumerate(GAPS_MS):
+        for row in range(2 * number, 2 * number + 2):
+            page.locator(".case").nth(row).locator("input[type=checkbox]").check()
+        click_twice(page, page.locator(".bulk button").first, gap_ms)
+        expect(page.locator(".case.decided")).to_have_count(2 * number + 2)
+        settle(page)
+        assert len(decisions(business, REFUND_CASES)) == 2 * number + 2, gap_ms
+
+
+def test_a_request_that_says_another_count_or_sum_decides_nothing(
+    business: Any, client: httpx.Client
+) -> None:
+    offers = [{"case_id": f"order-{number}", "version": 0, "action": "approve", "key": f"{number}",
+               "amount_usd": f"{5 + number}.00"} for number in (28, 29)]  # fmt: skip
+    form = {"pick": [json.dumps(each) for each in offers], "each": "approve"}
+    for count, usd in (("1", "67.00"), ("2", "34.00"), ("2", "67"), ("x", "y")):
+        answer = client.post("/refunds/decide", data=form | {"count": count, "usd": usd})
+        assert answer.status_code == 409, answer.text
+    assert client.get("/api/refunds/decisions").json() == []
+    answer = client.post("/refunds/decide", data=form | {"count": "2", "usd": "67.00"})
+    assert answer.status_code == 303
+    assert len(decisions(business, REFUND_CASES)) == 2
+
+
 def test_two_clicks_on_undo_undo_once_and_after_its_seconds_it_is_gone(
     business: Any, console: ConsoleServer, page: Page
 ) -> None:

@@ -31,10 +31,11 @@ from caspers_lib.console.web.errors import STATUS_CODES, Refused, error_answer, 
 from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.identity import person_of
 
-__all__ = ["MOST_AT_ONCE", "api_router"]
+__all__ = ["MOST_AT_ONCE", "CaseId", "WantedDecision", "api_router"]
 
 MOST_AT_ONCE = 200
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+CaseId = Annotated[_Text, Field(min_length=1, max_length=10_000)]
 
 
 def _whole(value: object) -> object:
@@ -57,7 +58,7 @@ class WantedDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    case_id: Annotated[_Text, Field(min_length=1, max_length=10_000)]
+    case_id: CaseId
     version: Annotated[int, Field(strict=True, ge=0, le=1_000_000), BeforeValidator(_whole)]
     action: Action
     amount_usd: Usd | None = None

@@ -129,7 +129,7 @@ class Case:
         amount_usd: what the customer gets.
         reply: what the customer was told.
         person: who decided last.
-        decided_at: when.
+        decided_at: when, by the database's clock: wall time, not event time.
         reason: why.
     """
 
@@ -236,8 +236,9 @@ def case_page(
     where = " AND ".join(conditions)
     values["limit"] = wanted.limit + 1
     order = ", ".join(_SORTS[wanted.sort])
+    listed = _rows_sql(connection, kind, wanted.sort, "case_id = ANY (%(ids)s) AND is_listed")
 
-    def found(where: str, most: int) -> tuple[int, list[str]]:
+    def fitting(where: str, most: int) -> tuple[int, list[str]]:
         query = _FOUND.format(cases=kind.cases, where=where, order=order).encode()
         # A plan for any values, as a prepared statement gets it, is slow for a rare filter.
         [(count, ids)] = connection.execute(query, values | {"most": most}, prepare=False)
@@ -246,24 +247,22 @@ def case_page(
     def following(after: str) -> list[str]:
         condition, place = _after(kind, wanted, after)
         values.update(place)
-        return found(f"{where} AND {condition}", wanted.limit + 1)[1]
+        return fitting(f"{where} AND {condition}", wanted.limit + 1)[1]
 
-    count, ids = found(where, most + 1)
+    def cases(ids: Sequence[str]) -> tuple[Case, ...]:
+        with connection.cursor(row_factory=class_row(Case)) as cursor:
+            by_id = {case.case_id: case for case in cursor.execute(listed, {"ids": list(ids)})}
+        return tuple(by_id[case_id] for case_id in ids if case_id in by_id)
+
+    count, ids = fitting(where, most + 1)
     if wanted.after:
         ids = following(wanted.after)
-    listed = list(shown) or ids[: wanted.limit]
-    with connection.cursor(row_factory=class_row(Case)) as cursor:
-        query = _rows_sql(connection, kind, wanted.sort, "case_id = ANY (%(ids)s)")
-        cases = {case.case_id: case for case in cursor.execute(query, {"ids": listed})}
-    rows = tuple(cases[case_id] for case_id in listed if case_id in cases)
+    kept = cases(shown) if shown else ()
+    rows = kept or cases(ids[: wanted.limit])
     end = _cursor(connection, kind, wanted, rows[-1]) if rows else None
-    beyond = ids[wanted.limit :]
-    unseen = 0
-    if shown and end:
-        beyond = following(end)
-        unseen = len(set(ids[: wanted.limit]) - set(shown) - set(beyond))
-    is_exact = count <= most
-    return CasePage(rows, end if beyond else None, min(count, most), is_exact, unseen)
+    beyond = following(end) if kept and end else ids[wanted.limit :]
+    unseen = len(set(ids[: wanted.limit]) - set(shown) - set(beyond)) if kept else 0
+    return CasePage(rows, end if beyond else None, min(count, most), count <= most, unseen)
 
 
 def stream_cases(connection: Connection, kind: CaseKind, wanted: CaseFilter) -> Iterator[Case]:

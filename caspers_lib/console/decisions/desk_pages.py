@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from caspers_lib.console.access import ConsoleAccess
-from caspers_lib.console.decisions.api import MOST_AT_ONCE, WantedDecision
+from caspers_lib.console.decisions.api import MOST_AT_ONCE, CaseId, WantedDecision
 from caspers_lib.console.decisions.cases import (
     Case,
     CaseFilter,
@@ -49,7 +49,7 @@ class _OpenPage(CaseFilter):
             pointer that has decided one of them never finds itself over another.
     """
 
-    shown: Annotated[tuple[str, ...], Field(max_length=MOST_AT_ONCE)] = ()
+    shown: Annotated[tuple[CaseId, ...], Field(max_length=MOST_AT_ONCE)] = ()
 
     @property
     def cases(self) -> CaseFilter:
