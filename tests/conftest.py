@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from caspers_lib.lakebase import server
 from caspers_lib.runtime.spark import FEW_ROWS, start_session, stop_session
 
 # No test fails because the machine is busy.
@@ -18,6 +19,15 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # The tests' JVMs live for seconds: its first compiler alone starts them in two thirds of the time.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Servers hand commits to the operating system only; tests kill programs, not machines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "SETTINGS", {**server.SETTINGS, "fsync": "off"})
+        patch.setattr(server, "_INITDB", (*server._INITDB, "--no-sync"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -212,8 +212,7 @@ def _follow(
     span = feed.option("startingVersion", position.commit_version + 1)
     changes = span.option("endingVersion", source.version).table(plan.spec.source)
     try:
-        new = sent_rows(changes.where(f"{CHANGE_TYPE} <> 'update_preimage'"), plan)
-        apply_rows(new, plan, database, since=position.commit_version)
+        apply_rows(sent_rows(changes, plan), plan, database, since=position.commit_version)
     except PySparkException as error:
         reason = _gap(error, position)
         if reason is None:
@@ -333,7 +332,7 @@ def apply_rows(
     """Apply a frame of changes: few rows through the driver, many from the partitions.
 
     Args:
-        rows: what `sent_rows` gives, without the old values of updates.
+        rows: what `sent_rows` gives.
         plan: the plan.
         database: the target's database, prepared by `prepare_target`.
         since: changes of commits up to this one are left out.

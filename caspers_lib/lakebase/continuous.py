@@ -24,7 +24,7 @@ from caspers_lib.lakebase.change_feed import (
     sync_once,
 )
 from caspers_lib.lakebase.connection import Database, execute
-from caspers_lib.lakebase.staging import CHANGE_TYPE, COMMIT_VERSION
+from caspers_lib.lakebase.staging import COMMIT_VERSION
 from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
 from caspers_lib.lakebase.target import Position, SyncResult, at_position, read_position
@@ -243,5 +243,5 @@ def _apply_batch(
             hint="The next run goes on from the target's position.",
         )
     since = -1 if position is None else position.commit_version
-    new = batch.where(f"{CHANGE_TYPE} <> 'update_preimage' AND {COMMIT_VERSION} > {since}")
+    new = batch.where(f"{COMMIT_VERSION} > {since}")
     apply_rows(sent_rows(new, plan), plan, database, since=since, batch_id=batch_id)

@@ -49,7 +49,9 @@ COMMIT_TIME = "_commit_timestamp"
 MAX_KEY_BYTES = 2_000
 """Longest key in UTF-8; a B-tree entry holds about 2,700 bytes."""
 
-_CHANGES = ("insert", "update_postimage", "delete")
+_OLD_IMAGE = "update_preimage"
+_NEW_ROWS = ("insert", "update_postimage")
+_CHANGES = (*_NEW_ROWS, "delete", _OLD_IMAGE)
 _PREFIX = "sync_staging_"
 
 # Days and microseconds from 1970 to 4714-11-24 BC, and days to 5874897-12-31.
@@ -87,7 +89,8 @@ class Staged:
     Args:
         part: number of the writer, which its rows carry.
         rows: how many.
-        deletions: how many of them are deletions.
+        deletions: how many of them are deletions, the old images of updates among them.
+        old_images: how many of them are old images.
         refused: how many of them PostgreSQL can't hold.
         version: the newest commit among them; -1 without rows.
         committed_at: when that was committed, microseconds since 1970; None without rows.
@@ -96,6 +99,7 @@ class Staged:
     part: int
     rows: int = 0
     deletions: int = 0
+    old_images: int = 0
     refused: int = 0
     version: int = -1
     committed_at: int | None = None
@@ -217,7 +221,8 @@ class _Rows:
         return Staged(
             before.part,
             before.rows + rows.num_rows,
-            before.deletions + pc.sum(rows["deleted"]).as_py(),
+            before.deletions + rows["deleted"].to_pylist().count(True),
+            before.old_images + rows["old"].to_pylist().count(True),
             before.refused + rows.num_rows - rows["refusal"].null_count,
             max(newest, before.version),
             at,
@@ -233,15 +238,16 @@ def staged_rows(changes: pa.Table, plan: SyncPlan, *, part: int = 0) -> pa.Table
         part: number of the writer.
 
     Returns:
-        `part`, `deleted`, `version`, `refusal`, `raw`, then `c0`, `c1`, ... A row with a null or
-        overlong key, a NUL character, invalid UTF-8 or a time before PostgreSQL's first has its
-        reason in `refusal`, its values in `raw`, and of `c0`, `c1`, ... its key alone, where that
-        is sound.
+        `part`, `deleted`, `old`, `version`, `refusal`, `raw`, then `c0`, `c1`, ... A row with a
+        null or overlong key, a NUL character, invalid UTF-8 or a time before PostgreSQL's first has
+        its reason in `refusal`, its values in `raw`, and of `c0`, `c1`, ... its key alone, where
+        that is sound. An old image with such a key is left out: the target can't have it.
 
     Raises:
         SyncError: a column can't be sent as the plan says.
     """
-    deleted = pc.equal(changes[CHANGE_TYPE], "delete")
+    old = pc.equal(changes[CHANGE_TYPE], _OLD_IMAGE)
+    deleted = pc.or_(old, pc.equal(changes[CHANGE_TYPE], "delete"))
     columns = {c.name: _sent(changes[c.name], c.name, c.type, plan) for c in plan.columns}
     for name in set(columns) - set(plan.spec.keys):
         # A deletion needs no more than its key: its old values may be the very ones once refused.
@@ -258,15 +264,17 @@ def staged_rows(changes: pa.Table, plan: SyncPlan, *, part: int = 0) -> pa.Table
     values = (
         pa.repeat(pa.scalar(part, pa.int32()), count),
         deleted,
+        old,
         changes[COMMIT_VERSION],
         refusal,
         raw,
         *columns.values(),
     )
-    return pa.table(
+    rows = pa.table(
         [value.cast(field.type) for value, field in zip(values, schema, strict=True)],
         schema=schema,
     )
+    return rows.filter(pc.or_(pc.invert(old), pc.is_null(rows["refusal"])))
 
 
 def raw_text(names: Sequence[str], values: Sequence[bytes | None]) -> str:
@@ -287,6 +295,7 @@ def _staging_schema(plan: SyncPlan) -> pa.Schema:
         [
             ("part", pa.int32()),
             ("deleted", pa.bool_()),
+            ("old", pa.bool_()),
             ("version", pa.int64()),
             ("refusal", pa.string()),
             ("raw", pa.string()),
@@ -296,7 +305,7 @@ def _staging_schema(plan: SyncPlan) -> pa.Schema:
 
 
 def _new_changes(changes: pa.Table, plan: SyncPlan, since: int) -> pa.Table:
-    """Changes of later commits, without the old values of updates."""
+    """Changes of later commits, without the old images of updates that leave the key as it is."""
     wanted = (*plan.names, CHANGE_TYPE, COMMIT_VERSION, COMMIT_TIME)
     missing = [name for name in wanted if name not in changes.column_names]
     if missing:
@@ -306,7 +315,25 @@ def _new_changes(changes: pa.Table, plan: SyncPlan, since: int) -> pa.Table:
             hint="Compare the source's columns with the synced table's plan.",
         )
     kinds = pc.is_in(changes[CHANGE_TYPE], value_set=pa.array(_CHANGES))
-    return changes.filter(pc.and_(kinds, pc.greater(changes[COMMIT_VERSION], since)))
+    new = changes.filter(pc.and_(kinds, pc.greater(changes[COMMIT_VERSION], since)))
+    return _without_kept_keys(new, plan.spec.keys)
+
+
+def _without_kept_keys(changes: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Leave out the old images whose key is written again by the same commit.
+
+    One whose new image is in another batch stays; the transaction that applies it looks again.
+    """
+    is_old = pc.equal(changes[CHANGE_TYPE], _OLD_IMAGE)
+    if not pc.any(is_old).as_py():
+        return changes
+    columns = [changes[name] for name in (*keys, COMMIT_VERSION)]
+    names = [str(number) for number in range(len(columns))]  # Arrow takes some names for paths
+    rows = pa.table([*columns, pa.array(range(changes.num_rows))], names=[*names, "row"])
+    is_new = pc.is_in(changes[CHANGE_TYPE], value_set=pa.array(_NEW_ROWS))
+    left = rows.filter(is_old).join(rows.filter(is_new).select(names), names, join_type="left anti")
+    others = rows.filter(pc.invert(is_old))
+    return changes.take(pa.concat_tables([others, left.select(others.column_names)])["row"])
 
 
 def _sent(column: pa.ChunkedArray, name: str, pg_type: str, plan: SyncPlan) -> pa.ChunkedArray:
@@ -406,7 +433,7 @@ def _create(connection: psycopg.Connection, plan: SyncPlan, table: StagingTable)
     values = ", ".join(f"c{i} {c.staged_type}" for i, c in enumerate(plan.columns))
     columns = (
         "n bigint GENERATED ALWAYS AS IDENTITY (CACHE 1000), part integer, deleted boolean, "
-        f"version bigint, refusal text, raw text, {values}"
+        f"old boolean, version bigint, refusal text, raw text, {values}"
     )
     execute(connection, "CREATE UNLOGGED TABLE {t} ({columns})", t=table.sql, columns=columns)
 

@@ -52,8 +52,9 @@ GROUP BY i.indexrelid
 class SyncResult:
     """What a sync did, in rows of the change feed.
 
-    `rows_in` also counts changes that a newer change of the same key in the same batch replaced;
-    the others count each outcome once.
+    An update is one row in; one that changes the key is two, a deletion and an insertion. `rows_in`
+    also counts changes that a newer change of the same key in the same batch replaced; the others
+    count each outcome once.
 
     Args:
         rows_in: changes that were new, refused ones included.

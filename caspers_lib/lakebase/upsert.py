@@ -16,6 +16,7 @@ from caspers_lib.lakebase.target import Position, SyncResult, read_position
 from caspers_lib.lakebase.upsert_sql import (
     delete_sql,
     doubled_sql,
+    kept_keys_sql,
     keys_sql,
     refusal_checks,
     upsert_sql,
@@ -87,6 +88,8 @@ def apply_changes(
     """Apply changes that are in memory, all of them or nothing.
 
     The newest change of each key counts, by commit and, in one commit, insertions after deletions.
+    An update is a deletion of its old image and an insertion of its new one. Where the new image is
+    refused, the target keeps what it has under the new key; an old key that differs goes.
     Changes up to the position are skipped: a batch may come twice, or from a stream that starts
     anew, and changes nothing.
 
@@ -138,7 +141,10 @@ def apply_staged(
         what = "The snapshot"
     with _applying(database, plan, what) as connection:
         position = _begin(connection, plan, batch_id, snapshot)
-        left = _keep_parts(connection, staging.sql, staged, position.commit_version)
+        # Without statistics the planner takes the table for tiny and joins it in a loop.
+        keys = ", ".join(f"c{plan.names.index(key)}" for key in plan.spec.keys)
+        execute(connection, "ANALYZE {staging} ({keys})", staging=staging.sql, keys=keys)
+        left = _keep_parts(connection, plan, staging.sql, staged, position.commit_version)
         return _apply(connection, plan, staging.sql, left, batch_id, snapshot)
 
 
@@ -187,9 +193,16 @@ def _begin(
 
 
 def _keep_parts(
-    connection: psycopg.Connection, staging: str, staged: Sequence[Staged], since: int
+    connection: psycopg.Connection,
+    plan: SyncPlan,
+    staging: str,
+    staged: Sequence[Staged],
+    since: int,
 ) -> Sequence[Staged]:
-    """Leave no rows of failed writers nor of commits applied meanwhile, and miss no other."""
+    """Leave no rows of failed writers, of commits applied meanwhile, nor old images of kept keys.
+
+    Miss no other.
+    """
     counts = "SELECT part, count(*), min(version) FROM {staging} GROUP BY part"
     found = {part: rest for part, *rest in execute(connection, counts, staging=staging)}
     for part in staged:
@@ -199,18 +212,23 @@ def _keep_parts(
                 hint="Did the server restart? Nothing was applied; the next run copies them again.",
             )
     surplus = set(found) - {part.part for part in staged}
-    if not surplus and all(oldest > since for _, oldest in found.values()):
+    has_old_images = any(part.old_images for part in staged)
+    if not (surplus or has_old_images) and all(oldest > since for _, oldest in found.values()):
         return staged
     delete = "DELETE FROM {staging} WHERE part = ANY(%s) OR version <= %s"
     execute(connection, delete, (list(surplus), since), staging=staging)
+    if has_old_images:
+        connection.execute(kept_keys_sql(plan, staging).encode())
     left = (
-        "SELECT part, count(*), count(*) FILTER (WHERE deleted), count(refusal), max(version) "
-        "FROM {staging} GROUP BY part"
+        "SELECT part, count(*), count(*) FILTER (WHERE deleted), count(*) FILTER (WHERE old), "
+        "count(refusal), max(version) FROM {staging} GROUP BY part"
     )
     times = {part.part: part.committed_at for part in staged}
     return [
-        Staged(part, rows, deletions, refused, version, times[part])
-        for part, rows, deletions, refused, version in execute(connection, left, staging=staging)
+        Staged(part, rows, deletions, old, refused, version, times[part])
+        for part, rows, deletions, old, refused, version in execute(
+            connection, left, staging=staging
+        )
     ]
 
 
@@ -223,9 +241,6 @@ def _apply(
     snapshot: Snapshot | None,
 ) -> SyncResult:
     spec = plan.spec
-    # Without statistics the planner takes the table for tiny and joins it in a loop.
-    keys = ", ".join(f"c{plan.names.index(key)}" for key in plan.spec.keys)
-    execute(connection, "ANALYZE {staging} ({keys})", staging=staging, keys=keys)
     execute(connection, "SET LOCAL work_mem = '128MB'")
     statements = [upsert_sql(plan, staging)]
     if snapshot is not None or any(part.deletions for part in staged):

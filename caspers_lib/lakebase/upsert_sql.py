@@ -6,6 +6,7 @@ from caspers_lib.lakebase.sync_plan import SyncPlan
 __all__ = [
     "delete_sql",
     "doubled_sql",
+    "kept_keys_sql",
     "keys_sql",
     "newest_sql",
     "refusal_checks",
@@ -34,6 +35,12 @@ SELECT count(*) FILTER (WHERE NOT deleted), count(*) FILTER (WHERE deleted) FROM
 """
 
 _DELETE = "DELETE FROM {target} AS t USING ({newest}) AS n WHERE n.deleted AND {same_key}"
+
+# A new image counts also where it is refused: its row is still in the source.
+_KEPT_KEYS = """
+DELETE FROM {staging} AS o USING {staging} AS n
+WHERE o.old AND NOT n.deleted AND n.version = o.version AND {same_staged}
+"""
 
 # A row that is refused is still in the source, so what the target has of it stays.
 _DELETE_OTHERS = """
@@ -77,6 +84,11 @@ def delete_sql(plan: SyncPlan, staging: str, *, replace: bool) -> str:
 def keys_sql(plan: SyncPlan, staging: str) -> str:
     """The query of how many keys are to be written and how many to be deleted."""
     return _KEYS.format(staging=staging, **_fragments(plan))
+
+
+def kept_keys_sql(plan: SyncPlan, staging: str) -> str:
+    """The statement that drops the old images whose key the same commit writes again."""
+    return _KEPT_KEYS.format(staging=staging, **_fragments(plan))
 
 
 def newest_sql(plan: SyncPlan, staging: str) -> str:
@@ -132,6 +144,7 @@ def _fragments(plan: SyncPlan) -> dict[str, str]:
         "staged_keys": staged_keys,
         "typed_values": typed(plan),
         "newest_first": ", ".join(order),
+        "same_staged": " AND ".join(f"n.{staged[k]} = o.{staged[k]}" for k in spec.keys),
         "same_key": " AND ".join(f"t.{quote_identifier(k)} = n.{casts[k]}" for k in spec.keys),
         "same_text": " AND ".join(
             f"t.{quote_identifier(k)}::text = n.{staged[k]}::text" for k in spec.keys

@@ -162,6 +162,17 @@ def test_a_killed_server_starts_again_with_what_was_committed(root: Path, by: st
             assert query(again.dsn("postgres"), "SELECT answer FROM t") == 42
 
 
+def test_a_commit_is_on_disk_whatever_the_data_folders_own_files_say(root: Path) -> None:
+    data = root / "data"
+    with EmbeddedPostgres(data) as server, psycopg.connect(server.dsn("postgres")) as connection:
+        connection.autocommit = True
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.execute(f"ALTER SYSTEM SET {name} = off".encode())
+    with Holder(data) as holder:  # another process, without what the tests change
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            assert query(holder.dsn, f"SHOW {name}") == "on"
+
+
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
 def test_a_stale_pid_file_whose_number_another_process_has_now_is_no_obstacle(root: Path) -> None:
     data = root / "data"
