@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -47,6 +47,9 @@ WRITES = {
     "merge": 3,
     "overwrite": 1,
     "replace_part": 2,
+    "shift_keys": 2,
+    "swap_keys": 2,
+    "merge_keys": 2,
     "optimize": 2,
     "set_property": 1,
 }
@@ -105,6 +108,28 @@ class History:
         self.spark.sql(
             f"UPDATE {SPEC.source} SET usd = coalesce(-usd, 1), tags = array(label), label = NULL "
             f"WHERE no BETWEEN {no} AND {no + 3}"
+        )
+
+    def shift_keys(self) -> None:
+        """Each row takes the key that another one leaves."""
+        part = self.draw.choice(PARTS).replace("'", "\\'")
+        self.spark.sql(f"UPDATE {SPEC.source} SET no = (no + 1) % {NUMBERS} WHERE part = '{part}'")
+
+    def swap_keys(self) -> None:
+        self.spark.sql(
+            f"UPDATE {SPEC.source} SET part = if(part = 'a', '{PARTS[1]}', 'a'), "
+            f"no = {NUMBERS - 1} - no WHERE part IN ('a', '{PARTS[1]}')"
+        )
+
+    def merge_keys(self) -> None:
+        """In one commit some rows go, and others take their keys."""
+        numbers = self.draw.sample(range(NUMBERS), 6)
+        pairs = ", ".join(f"({no}, {to})" for no, to in zip(numbers[:3], numbers[3:], strict=True))
+        self.spark.sql(
+            f"MERGE INTO {SPEC.source} AS t USING (SELECT no, to, gone FROM VALUES {pairs} "
+            "AS moves (no, to) LATERAL VIEW explode(array(true, false)) AS gone) AS m "
+            "ON t.no = if(m.gone, m.to, m.no) WHEN MATCHED AND m.gone THEN DELETE "
+            "WHEN MATCHED THEN UPDATE SET no = m.to, label = 'moved'"
         )
 
     def delete(self) -> None:
@@ -191,8 +216,38 @@ def test_after_every_sync_of_a_random_history_the_target_equals_the_source(
 
 KEYS = ("a", "b", "c'", 'd"\n')
 BAD = "{"  # no JSON
-Commit = dict[str, tuple[int | str | None, bool]]
-"""Key -> value (None deletes it), and whether the key is deleted first, in the same commit."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one commit does.
+
+    Args:
+        writes: key -> value (None deletes it), and whether the key is deleted first.
+        keys: the keys that the other rows get, in the order of `KEYS`, where none is in the way.
+        values: the values that they get, None to stay as they are.
+    """
+
+    writes: dict[str, tuple[int | str | None, bool]]
+    keys: tuple[str, ...]
+    values: tuple[int | str | None, ...]
+
+    def updates(self, source: Mapping[str, int | str]) -> dict[str, tuple[str, int | str]]:
+        """Old key -> new key and value, of a source as it was before."""
+        given = zip(KEYS, self.keys, self.values, strict=True)
+        updates = {
+            key: (new_key, source[key] if value is None else value)
+            for key, new_key, value in given
+            if key in source and key not in self.writes and (new_key != key or value is not None)
+        }
+        while True:
+            taken = {key for key, (value, _) in self.writes.items() if value is not None}
+            taken |= source.keys() - self.writes.keys() - updates.keys()
+            blocked = [key for key, (new_key, _) in updates.items() if new_key in taken]
+            if not blocked:
+                return updates
+            for key in blocked:
+                del updates[key]
 
 
 @dataclass(frozen=True)
@@ -207,80 +262,104 @@ class Step:
 
 
 VALUES = st.tuples(st.one_of(st.none(), st.integers(0, 3), st.just(BAD)), st.booleans())
+NEW_VALUES = st.one_of(st.none(), st.none(), st.integers(0, 3), st.just(BAD))
+COMMITS = st.builds(
+    Commit,
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
+    st.one_of(st.just(KEYS), st.permutations(KEYS).map(tuple)),
+    st.tuples(*[NEW_VALUES] * len(KEYS)),
+)
 STEPS = st.builds(
     Step,
-    st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES), max_size=4),
+    st.lists(COMMITS, max_size=4),
     st.sampled_from(["changes", "snapshot", "staged"]),
     st.integers(0, 3),
     st.integers(1, 3),
     st.booleans(),
 )
 
-Change = tuple[str, int, str | None]
+Change = tuple[str, int, str | None, str]
+"""Key, version, value (None where the key goes), type of the change."""
 
 
 @dataclass
 class Model:
     """What source and target hold, and the result that is due."""
 
-    commits: list[Commit] = field(default_factory=list)
+    feed: list[list[Change]] = field(default_factory=list)
     source: dict[str, int | str] = field(default_factory=dict)
     target: dict[str, int | str] = field(default_factory=dict)
 
     def changes(self, first: int) -> list[Change]:
         """The change feed from a commit on."""
-        rows: list[Change] = []
-        for version, commit in enumerate(self.commits[first:], first):
-            for key, (value, is_replaced) in commit.items():
-                if value is None or is_replaced:
-                    rows.append((key, version, None))
-                if value is not None:
-                    rows.append((key, version, value if value == BAD else json.dumps(value)))
-        return rows
+        return [change for commit in self.feed[first:] for change in commit]
 
     def commit(self, commits: list[Commit]) -> SyncResult:
         """Follow the commits; what a batch of them alone does."""
-        first, before = len(self.commits), dict(self.target)
-        self.commits += commits
+        first, before = len(self.feed), dict(self.target)
         for commit in commits:
-            for key, (value, is_replaced) in commit.items():
-                if value is None or is_replaced:
-                    self.source.pop(key, None)
-                    self.target.pop(key, None)
-                if value is not None:
-                    self.source[key] = value
-                    if value != BAD:
-                        self.target[key] = value
+            self._follow(commit)
         return self._result(self.changes(first), before)
+
+    def _follow(self, commit: Commit) -> None:
+        updates = commit.updates(self.source)
+        new = dict(updates.values())
+        gone = [key for key, (v, replaced) in commit.writes.items() if v is None or replaced]
+        written = {key: v for key, (v, _) in commit.writes.items() if v is not None}
+        version = len(self.feed)
+        self.feed.append(
+            [(key, version, None, "update_preimage") for key in updates]
+            + [(key, version, None, "delete") for key in gone]
+            + [(key, version, _text(v), "insert") for key, v in written.items()]
+            + [(key, version, _text(v), "update_postimage") for key, v in new.items()]
+        )
+        for key in (*updates, *gone):
+            self.source.pop(key, None)
+        for key in (*gone, *(updates.keys() - new.keys() - written.keys())):
+            self.target.pop(key, None)
+        self.source |= written | new
+        self.target |= {k: v for k, v in (written | new).items() if v != BAD}
 
     def load(self, commits: list[Commit]) -> tuple[list[Change], SyncResult]:
         """The source after the commits, and what loading it does."""
         before = dict(self.target)
         self.commit(commits)
-        version = len(self.commits) - 1
-        rows = [(k, version, v if v == BAD else json.dumps(v)) for k, v in self.source.items()]
+        version = len(self.feed) - 1
+        rows = [(k, version, _text(v), "insert") for k, v in self.source.items()]
         kept = {key: before[key] for key, v in self.source.items() if v == BAD and key in before}
         self.target = {k: v for k, v in self.source.items() if v != BAD} | kept
         return rows, self._result(rows, before)
 
     def _result(self, rows: list[Change], before: dict[str, int | str]) -> SyncResult:
-        good = {key for key, _, value in rows if value != BAD}
+        rows = without_kept_keys(rows)
+        good = {key for key, _, value, _ in rows if value != BAD}
         written = sum(k in self.target and before.get(k) != self.target[k] for k in good)
         deleted = len(set(before) - set(self.target))
         not_there = good - set(before) - set(self.target)
         same = sum(k in before and before[k] == self.target.get(k) for k in good)
-        bad = sum(value == BAD for _, _, value in rows)
+        bad = sum(value == BAD for _, _, value, _ in rows)
         # A value is looked at if it is the newest of its key; then all of the batch are.
-        is_seen = BAD in {key: value for key, _, value in rows}.values()
+        is_seen = BAD in {key: value for key, _, value, _ in rows}.values()
         refused = bad if is_seen else 0
         return SyncResult(len(rows), written, same + len(not_there), deleted, refused)
+
+
+def _text(value: int | str) -> str:
+    return BAD if value == BAD else json.dumps(value)
+
+
+def without_kept_keys(rows: list[Change]) -> list[Change]:
+    """Without the old images whose key the same commit writes again."""
+    written = {(key, version) for key, version, value, _ in rows if value is not None}
+    return [row for row in rows if row[3] != "update_preimage" or row[:2] not in written]
 
 
 def deliver(
     dsn: str, changes: pa.Table, step: Step, since: int, snapshot: Snapshot | None
 ) -> SyncResult:
     if step.how != "staged":
-        return apply_changes(dsn, PLAN, changes.to_batches(), snapshot=snapshot)
+        batches = changes.to_batches(max_chunksize=5)
+        return apply_changes(dsn, PLAN, batches, snapshot=snapshot)
     size = -(-changes.num_rows // step.parts)
     with staging_table(dsn, PLAN) as staging:
 
@@ -296,7 +375,7 @@ def deliver(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(STEPS, max_size=6), st.randoms(use_true_random=False))
 def test_batches_snapshots_and_staged_parts_in_any_order_leave_the_target_equal_to_the_model(
@@ -309,16 +388,19 @@ def test_batches_snapshots_and_staged_parts_in_any_order_leave_the_target_equal_
     dsn, model, results = emptied(), Model(), []
     prepare_target(dsn, PLAN)
     for step in steps:
-        done, snapshot = len(model.commits), None
+        done, snapshot = len(model.feed), None
         if step.how == "snapshot":
             new, due = model.load(step.commits)
-            rows, snapshot = list(new), Snapshot("source", len(model.commits) - 1, NOON)
+            rows, snapshot = list(new), Snapshot("source", len(model.feed) - 1, NOON)
         else:
             due = model.commit(step.commits)
             new, rows = model.changes(done), model.changes(max(0, done - step.overlap))
         draw.shuffle(rows)
         since = draw.choice([-1, done - 1])
-        changes = refund_changes(*rows)
+        changes = refund_changes(*(row[:3] for row in rows))
+        changes = changes.set_column(
+            4, "_change_type", pa.array([row[3] for row in rows], pa.string())
+        )
         # The same value has the same time in every commit.
         changes = changes.set_column(1, "ts", changes["order_ts"])
         results.append(deliver(dsn, changes, step, since, snapshot))
@@ -331,7 +413,8 @@ def test_batches_snapshots_and_staged_parts_in_any_order_leave_the_target_equal_
 
 def assert_adds_up(result: SyncResult, new: list[Change], *, is_snapshot: bool) -> None:
     """Each change is refused, replaced by a newer one of its key, or has one outcome."""
-    keys = {key for key, _, value in new if value != BAD}
+    new = without_kept_keys(new)
+    keys = {key for key, _, value, _ in new if value != BAD}
     replaced = len(new) - result.refused - len(keys)
     assert replaced >= 0
     # What a snapshot deletes is not among its rows.

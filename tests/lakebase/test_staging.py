@@ -108,4 +108,4 @@ def test_any_text_arrives_as_it_is(database: str, rows: list[tuple[str, str]]) -
         with psycopg.connect(database) as connection:
             query = f"SELECT c0, c1 FROM {staging.sql} ORDER BY n"
             assert connection.execute(query.encode()).fetchall() == rows
-    assert staged == Staged(1, len(rows), 0, 0, 1, 0)
+    assert staged == Staged(1, len(rows), version=1, committed_at=0)
