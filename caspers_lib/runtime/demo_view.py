@@ -85,6 +85,7 @@ def status_table(status: DemoStatus) -> Table:
     table.add_column("where", overflow="fold")
     rows = [("dataset", status.dataset.rows, status.dataset.path)]
     rows.append(("events in files", status.events.rows, status.events.path))
+    rows += [("unreadable file", None, f"{f.path}: {f.reason}") for f in status.unreadable_files]
     rows += [(name, place.rows, place.path) for name, place in status.tables.items()]
     rows += [
         (f"Postgres {synced.table}", synced.rows, "running" if synced.dsn else "server is down")

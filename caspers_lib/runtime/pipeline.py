@@ -66,14 +66,14 @@ def run_update(
 def _flow_failure(message: str) -> str:
     """Which flow failed and why, in one line; empty where the engine reports something else.
 
-    Only these events name the flow, and what caused what: the first line of each error that led
-    to the next begins with its class in brackets.
+    Only these events name the flow. Each error that led to the next begins a line with its class in
+    brackets; the last one is the cause.
     """
-    flow, found, reason = message.partition("\nError: ")
-    lines = reason.strip().splitlines()
-    if not found or not lines:
+    flow, _, reason = message.partition("\nError: ")
+    if not reason.strip():
         return ""
-    return " ".join([flow, lines[0], *(line for line in lines[1:] if line.startswith("["))])
+    classes = [line for line in reason.splitlines() if line.startswith("[")]
+    return f"{flow.rstrip('.')}: {first_cause(classes[-1] if classes else reason)}"
 
 
 def _define_graph(

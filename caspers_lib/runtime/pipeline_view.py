@@ -3,11 +3,13 @@
 import json
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import PipelineError
@@ -15,6 +17,7 @@ from caspers_lib.medallion.graph import PipelineGraph, TableState, pipeline_grap
 from caspers_lib.medallion.registration import table_names
 from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.catalog import delta_rows, delta_tables, last_commit
+from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 
@@ -54,6 +57,7 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
             business.stop()
         after = _rows(root)
     seconds = time.monotonic() - started
+    unreadable = unreadable_files(root.events)
     how = {update.table: update.how for update in done}
     if as_json:
         tables = {
@@ -64,7 +68,12 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
             }
             for name in table_names()
         }
-        print(json.dumps({"seconds": round(seconds, 1), "tables": tables}, indent=2))
+        document = {
+            "seconds": round(seconds, 1),
+            "tables": tables,
+            "unreadable_files": [asdict(file) for file in unreadable],
+        }
+        print(json.dumps(document, indent=2))
         return
     table = Table()
     table.add_column("table", no_wrap=True)
@@ -76,6 +85,16 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
         grown = rows - before.get(name, 0)
         table.add_row(name, f"{rows:,}", f"{grown:+,}", how.get(name, "new rows appended"))
     Console().print(table)
+    for file in unreadable:
+        line = Text.assemble(("unreadable ", "red"), f"{file.path}: {file.reason}")
+        Console().print(line, soft_wrap=True)
+    if unreadable:
+        Console().print(
+            f"Nothing of these files is in a table. Mend one and put it back into {root.events}"
+            " under another name.",
+            highlight=False,
+            soft_wrap=True,
+        )
     Console().print(f"{seconds:.0f} s, of which Spark's start is 6 to 10", highlight=False)
 
 

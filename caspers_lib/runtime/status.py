@@ -14,6 +14,7 @@ from caspers_lib.lakebase.target import count_rows
 from caspers_lib.replay.state import StateStore
 from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.catalog import delta_rows, delta_tables
+from caspers_lib.runtime.event_folder import UnreadableFile, unreadable_files
 from caspers_lib.runtime.local_root import LocalRoot, read_owner
 from caspers_lib.runtime.replay_status import ReplayStatus, replay_status
 
@@ -51,6 +52,7 @@ class DemoStatus:
     root: str
     dataset: PathRows
     events: PathRows
+    unreadable_files: tuple[UnreadableFile, ...]
     tables: dict[str, PathRows]
     replay: ReplayStatus
     postgres: dict[str, SyncedStatus]
@@ -81,6 +83,7 @@ def read_status(root: LocalRoot, now: float) -> DemoStatus:
             str(dataset), pq.read_metadata(dataset).num_rows if dataset.is_file() else None
         ),
         events=PathRows(str(root.events), count_events(root.events)),
+        unreadable_files=unreadable_files(root.events),
         tables={
             name: PathRows(str(path), delta_rows(path))
             for name, path in delta_tables(root.warehouse, root.schemas).items()

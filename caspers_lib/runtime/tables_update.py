@@ -1,6 +1,6 @@
 """One update of every table on the local engine: bronze, silver, then lifecycle and gold.
 
-Contract: DESIGN section 6. Bronze and silver are streaming tables of the declarative pipeline, a
+Bronze and silver are streaming tables of the declarative pipeline, a
 graph a layer; what is derived from them is kept by `update_derived_tables`.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from caspers_lib.medallion.incremental import DerivedUpdate, update_derived_tables
 from caspers_lib.medallion.positions import PositionsFile
 from caspers_lib.medallion.registration import PipelineSettings, register_pipeline
+from caspers_lib.runtime.event_folder import read_despite_bad_files, why_unreadable
 from caspers_lib.runtime.pipeline import run_update
 
 if TYPE_CHECKING:
@@ -75,8 +76,12 @@ def update_streaming_tables(
     full_refresh: bool = False,
     on_event: Callable[[str], None] = lambda _message: None,
 ) -> None:
-    """Take what is new into bronze, the line items and the quarantine; see `update_tables`."""
-    for layer in ("bronze", "silver"):
+    """Take what is new into bronze, the line items and the quarantine; see `update_tables`.
+
+    Event files that can't be read are set aside, and the others are read.
+    """
+
+    def run(layer: str) -> None:
         run_update(
             spark,
             partial(register_pipeline, replace(settings, layers=(layer,))),
@@ -85,3 +90,8 @@ def update_streaming_tables(
             full_refresh=full_refresh,
             on_event=on_event,
         )
+
+    read_despite_bad_files(
+        Path(settings.events), partial(run, "bronze"), partial(why_unreadable, spark), on_event
+    )
+    run("silver")

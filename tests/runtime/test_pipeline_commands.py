@@ -1,5 +1,6 @@
 """`caspers pipeline` where there is little: what it draws and what it refuses."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from caspers_lib.cli import app
 from caspers_lib.errors import PipelineError, RootLockedError
+from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.settings import load_settings
 
@@ -41,6 +43,25 @@ def test_a_root_that_another_process_owns_is_refused(tmp_path: Path) -> None:
     with owned(root, Owner.this_process("caspers demo")):
         answer = CliRunner().invoke(app, ["pipeline", "run", "--root", str(tmp_path)])
     assert isinstance(answer.exception, RootLockedError)
+
+
+def test_what_cannot_be_read_is_listed_by_the_update_and_by_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = LocalRoot(tmp_path, load_settings(environment={})).events / "_unreadable"
+    aside.mkdir(parents=True)
+    (aside / "cut.json.gz").write_bytes(b"")
+    (aside / "cut.json.gz.reason").write_text("Unexpected end of input stream\n")
+    for method in ("start_spark", "stop"):
+        monkeypatch.setattr(LocalBusiness, method, lambda *_: None)
+    monkeypatch.setattr(LocalBusiness, "update_tables", lambda *_, **_more: ())
+    entry = {"path": "_unreadable/cut.json.gz", "reason": "Unexpected end of input stream"}
+    for command in (["pipeline", "run"], ["status"]):
+        place = ["--root", str(tmp_path)]
+        answer = CliRunner().invoke(app, [*command, *place], env={"COLUMNS": "200"})
+        assert f"{entry['path']}: {entry['reason']}" in answer.output
+        document = json.loads(CliRunner().invoke(app, [*command, *place, "--json"]).stdout)
+        assert document["unreadable_files"] == [entry]
 
 
 def test_bad_usage_is_code_2() -> None:
