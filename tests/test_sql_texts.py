@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +30,7 @@ from caspers_lib.lakebase import SyncSpec, plan_sync
 from caspers_lib.lakebase.managed_calls import change_feed_cures
 from caspers_lib.medallion.dlt_meta import DltMetaSettings, dlt_meta_files
 from caspers_lib.medallion.incremental import _days_of
+from caspers_lib.medallion.lifecycle import lifecycle_columns
 from caspers_lib.medallion.reconciliation import reconciliation_sql
 from caspers_lib.medallion.views import view_queries
 from caspers_lib.runtime.workspace.lakehouse import agent_tables_in
@@ -120,6 +121,9 @@ LOCALS: dict[str, list[Names]] = {
         {"source": "'repaired'"},
     ],
     f"{LIB}/medallion/bronze.py _misfits": [{"cases": "WHEN 'a' THEN event.a IS NULL"}],
+    f"{LIB}/medallion/lifecycle.py order_lifecycle": [
+        {"sql": sql} for sql in lifecycle_columns(quote_name).values()
+    ],
     f"{LIB}/medallion/gold.py aggregate": [
         {"k": key, "m": measure, "approximate": approximate}
         for table in DOMAIN.gold
@@ -127,13 +131,16 @@ LOCALS: dict[str, list[Names]] = {
         for measure in table.measures
         for approximate in (False, True)
     ],
-    f"{LIB}/medallion/incremental.py _Source.touched_days": [{"day": DOMAIN.day_column}],
+    f"{LIB}/medallion/incremental.py _Source.touched_days": [
+        {"day": DOMAIN.day_column, "text": f"CAST({DOMAIN.day_column} AS STRING)"}
+    ],
     f"{LIB}/medallion/incremental.py _Update.source": [{"name": QUOTED}],
     f"{LIB}/medallion/incremental.py _Update._merge_lifecycle": [
-        {"name": "`lakeflow`.`lifecycle`", "column": "created_ts", "key": "order_id"}
+        {"name": "`lakeflow`.`lifecycle`", "sql": sql, "key": "order_id"}
+        for sql in lifecycle_columns(lambda column: f"least(`a`.{column}, new.{column})").values()
     ],
     f"{LIB}/medallion/incremental.py _Update._write": [
-        {"where": _days_of(table, [date(2026, 2, 28), date(2026, 3, 1)])}
+        {"where": _days_of(table, ["2026-02-28", "+10000-01-01"])}
         for table in DOMAIN.gold
         if table.day or table.hour
     ],
@@ -192,6 +199,7 @@ RUN_BY = {
     f"{LIB}/agents/serving/order_lookup.py": "agents/serving/test_order_lookup.py",
     f"{LIB}/agents/streams.py": "agents/test_streams.py",
     f"{LIB}/agents/tables.py": "agents/test_streams.py",
+    f"{LIB}/agents/timings.py": "agents/test_timings.py",
     f"{LIB}/agents/tools.py": "agents/test_tools.py",
     f"{LIB}/agents/triage.py": "agents/test_triage.py",
     f"{LIB}/lakebase/change_feed.py": "lakebase/test_change_feed.py",
@@ -199,6 +207,7 @@ RUN_BY = {
     f"{LIB}/medallion/bronze.py": "medallion/test_bronze.py",
     f"{LIB}/medallion/gold.py": "medallion/test_gold.py",
     f"{LIB}/medallion/incremental.py": "medallion/test_pipeline_oracle.py",
+    f"{LIB}/medallion/lifecycle.py": "medallion/test_lifecycle.py",
     f"{LIB}/medallion/quality.py": "medallion/test_quality.py",
     f"{LIB}/medallion/reconciliation.py": "medallion/test_quality.py",
     f"{LIB}/medallion/registration.py": "medallion/test_spark_pipelines.py",

@@ -106,7 +106,7 @@ def _streets(events: DataFrame, domain: Domain) -> DataFrame:
     street = F.trim(F.substring_index(address, ",", 1))
     opened = events.where(F.col("event_type") == domain.opening).select(
         F.col(domain.entity_key).alias("order_id"),
-        F.struct(event_time(F.col("ts")).alias("ts"), street.alias("street")).alias("opened"),
+        F.struct(event_time().alias("ts"), street.alias("street")).alias("opened"),
     )
     readable = opened.where(F.col("opened.ts").isNotNull())
     return readable.groupBy("order_id").agg(F.min("opened")["street"].alias("street"))

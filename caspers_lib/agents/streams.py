@@ -77,7 +77,7 @@ class _RefundBatch:
     model: ModelAnswers | None
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        spark, span = batch.sparkSession, _span(batch, event_time(F.col("ts")))
+        spark, span = batch.sparkSession, _span(batch, event_time())
         if not span.rows:
             return
         facts = self._facts(spark, _orders(batch, self.domain.entity_key), span)
@@ -119,7 +119,7 @@ class _ComplaintBatch:
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         named = batch.select("ts", F.col(self.domain.entity_key).alias("order_id"))
         complaining = complaining_orders(named, self.rate, self.seed)
-        span = _span(complaining, event_time(F.col("ts")))
+        span = _span(complaining, event_time())
         if not span.rows:
             return
         events, lines = _reach(batch.sparkSession, self.tables, span)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from caspers_lib import spark_sql
 from caspers_lib.domain import Domain
 
 __all__ = [
@@ -32,9 +33,9 @@ _HOUR_SECONDS = 3600
 _MINUTES = "DECIMAL(12,2)"
 
 
-def event_time(ts: Column) -> Column:
-    """The event's time as TIMESTAMP from its UTC text; null when it can't be read."""
-    return F.concat(ts, F.lit("Z")).try_cast("timestamp")
+def event_time() -> Column:
+    """The event's time as TIMESTAMP from the text in `ts`; null when it can't be read."""
+    return F.expr(spark_sql.event_time())
 
 
 def hour_of(time: Column) -> Column:
@@ -80,8 +81,8 @@ def deliveries(events: DataFrame, domain: Domain) -> DataFrame:
         .groupBy(F.col(domain.entity_key).alias("order_id"))
         .agg(
             F.min(F.when(closing, F.col(domain.site_key))).alias("location_id"),
-            F.min(F.when(opening, event_time(F.col("ts")))).alias("created_ts"),
-            F.min(F.when(closing, event_time(F.col("ts")))).alias("delivered_ts"),
+            F.min(F.when(opening, event_time())).alias("created_ts"),
+            F.min(F.when(closing, event_time())).alias("delivered_ts"),
         )
         .where(F.col("delivered_ts").isNotNull())
     )

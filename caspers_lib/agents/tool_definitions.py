@@ -252,7 +252,7 @@ def _argument(function: str, name: str = "oid") -> str:
 
 
 def _declared(column: Column) -> str:
-    return f"{quote_name(column.name)} {column.type} COMMENT {quote_text(column.comment)}"
+    return f"{quote_name(column.name)} {column.fixed_type} COMMENT {quote_text(column.comment)}"
 
 
 def _select(columns: tuple[Column, ...], source: str) -> str:

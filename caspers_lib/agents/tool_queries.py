@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from caspers_lib.domain import BodyField, Column, Domain
-from caspers_lib.spark_sql import quote_name, quote_text
+from caspers_lib.spark_sql import event_time, quote_name, quote_text, utc_hour
 
 __all__ = ["HISTORY_HOURS", "LONGEST_ORDER_HOURS", "PERCENTS", "ToolQueries"]
 
@@ -25,7 +25,7 @@ _HISTORY_SECONDS = HISTORY_HOURS * _HOUR_SECONDS
 _LONGEST_MILLIS = LONGEST_ORDER_HOURS * _HOUR_SECONDS * 1000
 _MINUTES = "DECIMAL(12,2)"
 _USD = "DECIMAL(22,2)"
-_TIME = "try_cast(concat(ts, 'Z') AS TIMESTAMP)"
+_TIME = event_time()
 _AMOUNT = "extended_price"
 
 
@@ -121,7 +121,7 @@ SELECT {kept}, sort_array(collect_list(took)) AS minutes
 FROM (
   SELECT o.*, d.took FROM ({self.order(order_id)}) AS o
   LEFT JOIN ({self._deliveries()}) AS d
-    ON d.site = o.{site} AND {_before("d.delivered", _hour("o.delivered_ts"))}
+    ON d.site = o.{site} AND {_before("d.delivered", utc_hour("o.delivered_ts"))}
 )
 GROUP BY {kept}"""  # noqa: S608
 
@@ -132,7 +132,7 @@ SELECT d.site AS {quote_name(self.domain.site_key)}, n.hour_ts,
   sort_array(collect_list(d.took)) AS minutes
 FROM ({self._deliveries()}) AS d
 CROSS JOIN (
-  SELECT {_hour(f"max({_TIME})")} AS hour_ts FROM {self.events} WHERE {_is(self.domain.closing)}
+  SELECT {utc_hour(f"max({_TIME})")} AS hour_ts FROM {self.events} WHERE {_is(self.domain.closing)}
 ) AS n
 WHERE d.site IS NOT NULL AND {_before("d.delivered", "n.hour_ts")}
 GROUP BY d.site, n.hour_ts"""  # noqa: S608
@@ -216,11 +216,6 @@ def _believable(millis: str) -> str:
 
 def _minutes(millis: str) -> str:
     return f"CAST(round(CAST({millis} AS DECIMAL(15,0)) / 60000, 2) AS {_MINUTES})"
-
-
-def _hour(time: str) -> str:
-    seconds = f"unix_seconds({time})"
-    return f"timestamp_seconds({seconds} - pmod({seconds}, {_HOUR_SECONDS}))"
 
 
 def _before(time: str, hour: str) -> str:

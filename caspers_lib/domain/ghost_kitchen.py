@@ -1,7 +1,4 @@
-"""Casper's Kitchens: ghost kitchens in four cities, as data.
-
-Contract: DESIGN sections 4 (dataset), 5 (events) and 6 (tables).
-"""
+"""Casper's Kitchens: ghost kitchens in four cities, as data."""
 
 from uuid import UUID
 
@@ -18,6 +15,7 @@ from caspers_lib.domain.model import (
     Reference,
     Rule,
 )
+from caspers_lib.spark_sql import utc_hour
 
 __all__ = ["GHOST_KITCHEN", "LATE_MINUTES"]
 
@@ -91,6 +89,10 @@ _LIFECYCLE = Lifecycle(
 )
 
 _IF_ITEMS = "NOT (event_type <=> 'order_created') OR "
+_TOTAL = (
+    "aggregate(parsed.items, CAST(0 AS DECIMAL(38,2)),"
+    " (total, i) -> CAST(total + i.price * i.qty AS DECIMAL(38,2)))"
+)
 _RULES = (
     Rule(
         "qty_at_least_1",
@@ -104,9 +106,17 @@ _RULES = (
         "quarantine",
         "every line of an order has a price of 0 or more",
     ),
+    Rule(
+        "order_total_fits",
+        f"{_IF_ITEMS}coalesce({_TOTAL} < 10000000000, true)",
+        "quarantine",
+        f"an order comes to no more than {MONEY} holds",
+    ),
 )
 
 _REVENUE = "sum(extended_price)"
+# The type of the sum itself: no number of orders exceeds it, and no day's revenue stops an update.
+_SUM = "DECIMAL(22,2)"
 
 
 def _orders(comment: str) -> Column:
@@ -123,7 +133,7 @@ _GOLD = (
         measures=(
             Column("location_id", "INT", "min(location_id)", "the kitchen's location"),
             Column("order_day", "DATE", "min(order_day)", "UTC day of order_created"),
-            Column("order_revenue", MONEY, _REVENUE, "USD"),
+            Column("order_revenue", _SUM, _REVENUE, "USD"),
             Column("total_qty", "BIGINT", "sum(qty)", "units"),
             Column("total_items", "BIGINT", "count(1)", "lines"),
             Column(
@@ -148,7 +158,7 @@ _GOLD = (
         ),
         measures=(
             Column("units_sold", "BIGINT", "sum(qty)", "units"),
-            Column("gross_revenue", MONEY, _REVENUE, "USD"),
+            Column("gross_revenue", _SUM, _REVENUE, "USD"),
         ),
         day="day",
     ),
@@ -162,7 +172,7 @@ _GOLD = (
         measures=(
             _orders("distinct orders, exact"),
             Column("items_sold", "BIGINT", "sum(qty)", "units"),
-            Column("brand_revenue", MONEY, _REVENUE, "USD"),
+            Column("brand_revenue", _SUM, _REVENUE, "USD"),
         ),
         day="day",
     ),
@@ -171,11 +181,11 @@ _GOLD = (
         "One row per location and UTC hour",
         keys=(
             Column("location_id", "INT", comment="the kitchen's location"),
-            Column("hour_ts", "TIMESTAMP", "date_trunc('HOUR', order_ts)", "start of the hour"),
+            Column("hour_ts", "TIMESTAMP", utc_hour("order_ts"), "start of the hour"),
         ),
         measures=(
             _orders("distinct orders, exact"),
-            Column("revenue", MONEY, _REVENUE, "USD"),
+            Column("revenue", _SUM, _REVENUE, "USD"),
         ),
         hour="hour_ts",
     ),
@@ -184,9 +194,7 @@ _GOLD = (
         "How long delivery took, one row per location and UTC hour of the order",
         keys=(
             Column("location_id", "INT", comment="the kitchen's location"),
-            Column(
-                "hour_ts", "TIMESTAMP", "date_trunc('HOUR', order_created_ts)", "start of the hour"
-            ),
+            Column("hour_ts", "TIMESTAMP", utc_hour("order_created_ts"), "start of the hour"),
         ),
         measures=(
             Column("deliveries", "BIGINT", "count(total_minutes)", "delivered orders"),

@@ -55,6 +55,11 @@ class Column:
         """The SQL expression that computes the column."""
         return self.sql or self.name
 
+    @property
+    def fixed_type(self) -> str:
+        """The type under a name that no setting of a session gives another meaning."""
+        return "TIMESTAMP_LTZ" if self.type == "TIMESTAMP" else self.type
+
 
 @dataclass(frozen=True, slots=True)
 class BodyField:

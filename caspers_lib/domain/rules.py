@@ -1,14 +1,15 @@
 """Rules of data quality that follow from what a business is, and those it adds.
 
-Contract: DESIGN section 6. A condition is SQL that Spark and Databricks both understand, over the
-columns of bronze and `parsed`, the event's body as a struct (`body_type`).
+A condition is SQL that Spark and Databricks both understand, over the columns of bronze and
+`parsed`, the event's body as a struct (`body_type`). What the rules accept, every table and every
+reader of one can hold: a rule is never wider than what follows it.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
 from caspers_lib.domain.model import Action, Domain, Rule
-from caspers_lib.spark_sql import quote_text
+from caspers_lib.spark_sql import FIRST_YEAR, LAST_YEAR, event_time, one_json_value, quote_text
 
 __all__ = [
     "BODY_TEXT",
@@ -44,7 +45,8 @@ def event_rules(domain: Domain) -> tuple[Rule, ...]:
     return (
         Rule(
             READABLE,
-            f"{RESCUED} IS NULL OR json_object_keys({RESCUED}) IS NOT NULL",
+            f"{RESCUED} IS NULL"
+            f" OR json_object_keys({RESCUED}) IS NOT NULL AND {one_json_value(RESCUED)}",
             "quarantine",
             "the line is a JSON object",
         ),
@@ -56,15 +58,22 @@ def event_rules(domain: Domain) -> tuple[Rule, ...]:
         ),
         Rule("event_id_present", "event_id <> ''", "quarantine", "the event has an id"),
         Rule("known_event_type", f"event_type IN ({names})", "quarantine", "the type is known"),
-        Rule("ts_readable", "try_to_timestamp(ts) IS NOT NULL", "quarantine", "ts is a time"),
+        Rule(
+            "ts_readable",
+            f"{event_time()} IS NOT NULL",
+            "quarantine",
+            "ts is a UTC time, yyyy-MM-dd HH:mm:ss with up to six decimals, in the years"
+            f" {FIRST_YEAR} to {LAST_YEAR}",
+        ),
         Rule(f"{entity}_present", f"{entity} <> ''", "quarantine", f"{entity} is there"),
         Rule(f"{site}_present", f"{site} IS NOT NULL", "quarantine", f"{site} is there"),
         Rule("sequence_not_negative", "sequence >= 0", "quarantine", "sequence is 0 or more"),
         Rule(
             "body_valid",
-            f"parsed IS NOT NULL AND parsed.{BODY_TEXT} IS NULL",
+            f"parsed IS NOT NULL AND parsed.{BODY_TEXT} IS NULL AND {one_json_value('body')}"
+            f"{_finite_numbers(domain)}",
             "quarantine",
-            "the body is a JSON object whose fields have their types",
+            "the body is one JSON object, its fields have their types, its numbers are finite",
         ),
         Rule(
             f"{items.field}_not_empty",
@@ -107,8 +116,7 @@ def parsed_sql(domain: Domain) -> str:
 
 def on_bronze(rule: Rule, domain: Domain) -> Rule:
     """The rule with a condition on bronze's own columns alone, where there is no `parsed`."""
-    condition = re.sub(r"\bparsed\b", lambda _found: parsed_sql(domain), rule.condition)
-    return Rule(rule.name, condition, rule.action, rule.comment)
+    return Rule(rule.name, _with_parsed(rule.condition, domain), rule.action, rule.comment)
 
 
 def of_actions(rules: Sequence[Rule], *actions: Action) -> list[Rule]:
@@ -134,7 +142,31 @@ def violated_sql(rules: Sequence[Rule]) -> str:
 def accepted_condition(domain: Domain) -> str:
     """SQL over bronze's own columns: no rule that quarantines or drops the row is violated."""
     rules = of_actions(event_rules(domain), "quarantine", "drop")
-    return all_hold_sql([on_bronze(rule, domain) for rule in rules])
+    return _with_parsed(all_hold_sql(rules), domain)
+
+
+def _with_parsed(condition: str, domain: Domain) -> str:
+    """The condition with the body parsed once, however often it names `parsed`."""
+    if not re.search(r"\bparsed\b", condition):
+        return condition
+    return f"forall(array({parsed_sql(domain)}), parsed -> {condition})"
+
+
+def _finite_numbers(domain: Domain) -> str:
+    """Further conditions: JSON has no infinite number, but reads 1e999 and "Infinity" as one."""
+    fields = {field.name: field.type for event in domain.event_types for field in event.body}
+    conditions = (_finite(f"parsed.{name}", kind.upper()) for name, kind in fields.items())
+    return "".join(f" AND {condition}" for condition in conditions if condition)
+
+
+def _finite(value: str, kind: str) -> str:
+    if kind in {"DOUBLE", "FLOAT"}:
+        return f"coalesce(abs({value}) < double('Infinity'), true)"
+    if not kind.startswith("ARRAY<"):
+        return ""
+    element = f"x{kind.count('<')}"
+    inner = _finite(element, kind.removeprefix("ARRAY<").removesuffix(">"))
+    return inner and f"coalesce(forall({value}, {element} -> {inner}), true)"
 
 
 def _known_fields(domain: Domain) -> str:

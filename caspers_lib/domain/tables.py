@@ -1,6 +1,6 @@
 """The tables of a business as data: names, typed and documented columns, keys.
 
-Contract: DESIGN section 6. Registration, the tables that are kept incrementally, the export and
+Registration, the tables that are kept incrementally, the export and
 the documentation all read these.
 """
 
@@ -19,8 +19,6 @@ __all__ = [
     "line_items_table",
     "quarantine_table",
 ]
-
-MINUTES = "DECIMAL(12,2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,9 @@ class Table:
     def ddl(self) -> str:
         """The columns as DDL text: name, type and comment."""
         return ", ".join(
-            f"{quote_name(c.name)} {c.type} COMMENT {quote_text(c.comment)}"
+            f"{quote_name(c.name)} {c.fixed_type} COMMENT {quote_text(c.comment)}"
             if c.comment
-            else f"{quote_name(c.name)} {c.type}"
+            else f"{quote_name(c.name)} {c.fixed_type}"
             for c in self.columns
         )
 
@@ -152,7 +150,7 @@ def lifecycle_table(domain: Domain) -> Table:
                 for t in domain.event_types
             ),
             *(
-                Column(d.name, MINUTES, comment=f"minutes {d.comment}")
+                Column(d.name, "DECIMAL(12,2)", comment=f"minutes {d.comment}")
                 for d in domain.lifecycle.durations
             ),
             Column("status", "STRING", comment="the furthest event type that has happened"),

@@ -1,22 +1,37 @@
 """Bronze: every event as it landed, with where it came from.
 
-Contract: DESIGN section 6, table `all_events`. Nothing is lost on the way in: a field that the
-schema lacks, or that has another type, is kept in `_rescued_data`, and so is a line that is no JSON
-object.
+Nothing is lost on the way in: a field that the schema lacks, or that has another type, is kept in
+`_rescued_data`, and so is a line that is not one JSON object in UTF-8.
 """
 
 from typing import TYPE_CHECKING
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.domain.rules import RESCUED
-from caspers_lib.spark_sql import quote_text
+from caspers_lib.spark_sql import one_json_value, quote_text
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
-__all__ = ["auto_loader_events", "direct_events", "event_ddl", "events_of_lines", "json_events"]
+__all__ = [
+    "NOT_UTF_8",
+    "auto_loader_events",
+    "direct_events",
+    "event_ddl",
+    "events_of_lines",
+    "json_events",
+]
+
+NOT_UTF_8 = "not UTF-8: "
+"""Stands before the text of a line that is not UTF-8, which is shown as Latin-1."""
 
 _CORRUPT = "_corrupt_record"
+# What is in the folder counts, not its files' times: by default a stream leaves out files that are
+# a week older than the newest one it has seen. A file that is gone when its turn comes would stop
+# the stream for good.
+_EVERY_FILE = {
+    "maxFileAge": "1000000000d", "recursiveFileLookup": "true", "ignoreMissingFiles": "true"
+}  # fmt: skip
 
 
 def event_ddl(domain: Domain = GHOST_KITCHEN) -> str:
@@ -31,7 +46,8 @@ def json_events(
 
     Args:
         spark: the session.
-        path: folder of JSON-lines files, UTF-8; names that begin with `.` or `_` are not read.
+        path: folder of JSON-lines files, UTF-8, compressed ones too, at any depth; names that begin
+            with `.` or `_` are not read.
         domain: the business.
         stream: a stream of the files as they come in, or what is there now.
 
@@ -40,37 +56,27 @@ def json_events(
     """
     reader = spark.readStream if stream else spark.read
     # Lines, not parsed JSON: Spark's JSON source leaves out what its schema doesn't name.
-    lines = reader.format("text").option("lineSep", "\n").load(path)
+    lines = reader.format("text").options(**_EVERY_FILE).load(path)
     return events_of_lines(lines, "_metadata.file_path", domain)
 
 
 def auto_loader_events(
     spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN
 ) -> "DataFrame":
-    """Landed event files through Databricks Auto Loader, with the same resulting columns.
+    """Landed event files through Databricks Auto Loader, read line by line as `json_events` does.
 
     Args:
         spark: the session.
         path: folder of JSON-lines files.
         domain: the business.
     """
-    from pyspark.sql import functions as F
-
-    raw = (
+    lines = (
         spark.readStream.format("cloudFiles")
-        .option("cloudFiles.format", "json")
-        .option("cloudFiles.schemaEvolutionMode", "none")
-        .option("rescuedDataColumn", RESCUED)
-        .option("columnNameOfCorruptRecord", _CORRUPT)
-        .schema(f"{event_ddl(domain)}, {_CORRUPT} STRING")
+        .option("cloudFiles.format", "text")
+        .schema("value STRING")
         .load(path)
     )
-    return raw.select(
-        *[c.name for c in domain.event_columns],
-        F.coalesce(_CORRUPT, RESCUED).alias(RESCUED),
-        F.col("_metadata.file_path").alias("source_file"),
-        F.current_timestamp().alias("ingest_ts"),
-    )
+    return events_of_lines(lines, "_metadata.file_path", domain)
 
 
 def direct_events(events: "DataFrame", source: str, domain: Domain = GHOST_KITCHEN) -> "DataFrame":
@@ -107,15 +113,18 @@ def events_of_lines(lines: "DataFrame", source: str, domain: Domain = GHOST_KITC
         f"{event_ddl(domain)}, {_CORRUPT} STRING",
         {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT},
     )
-    # What follows the object would otherwise vanish.
-    text = F.btrim("value", F.lit(" \t\r"))
-    whole = text.endswith(F.lit("}"))
-    keys = F.when(whole, F.json_object_keys("value"))
-    seen = lines.where(text != "").select(
+    # A byte order mark stands before each file that was appended to another. A line that is not
+    # UTF-8 is kept with a character for each byte, so that none is lost.
+    text = F.when(F.is_valid_utf8("value"), F.btrim("value", F.lit(" \t\r\ufeff"))).otherwise(
+        F.concat(F.lit(NOT_UTF_8), F.decode(F.col("value").cast("binary"), "ISO-8859-1"))
+    )
+    texts = lines.select(text.alias("value"), F.expr(source).alias("source_file"))
+    is_one_value = F.expr(one_json_value("value"))
+    seen = texts.where(F.col("value") != "").select(
         "value",
-        F.expr(source).alias("source_file"),
+        "source_file",
         F.current_timestamp().alias("ingest_ts"),
-        keys.alias("keys"),
+        F.when(is_one_value, F.json_object_keys("value")).alias("keys"),
         parsed.alias("event"),
     )
     known = F.array(*map(F.lit, fields))

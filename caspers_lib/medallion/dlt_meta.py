@@ -1,6 +1,6 @@
 """The pipeline as metadata for dlt-meta (sdp-meta 0.1.0): what it onboards, expects, transforms.
 
-Contract: DESIGN section 6. Everything follows from the domain, and nothing here needs Spark or
+Everything follows from the domain, and nothing here needs Spark or
 sdp-meta. What sdp-meta makes of it, and where it can't do what the native pipeline does, is in
 docs/decisions/dlt-meta.md; in short:
 
@@ -28,7 +28,7 @@ from caspers_lib.domain.tables import bronze_table, line_items_table, quarantine
 from caspers_lib.errors import PipelineError, SettingsError
 from caspers_lib.medallion.dlt_meta_check import check_dlt_meta
 from caspers_lib.medallion.dlt_meta_sql import with_names
-from caspers_lib.spark_sql import quote_name, quote_text
+from caspers_lib.spark_sql import event_time, quote_name, quote_text, utc_day
 
 __all__ = [
     "CORRUPT",
@@ -291,8 +291,8 @@ def _expectations(domain: Domain) -> dict[str, dict[str, str]]:
 
 def _transformation(domain: Domain) -> dict[str, Any]:
     """How a row of bronze becomes the line items of silver."""
-    items, time = domain.line_items, "try_to_timestamp(ts)"
-    day = f"to_date({time})"
+    items, time = domain.line_items, event_time()
+    day = utc_day(time)
     scope = {
         "line": "(position + 1)",
         "order_ts": time,

@@ -1,7 +1,4 @@
-"""Gold: rows of a silver table grouped by a table's keys.
-
-Contract: DESIGN section 6; the tables themselves are data, `domain.gold`.
-"""
+"""Gold: rows of a silver table grouped by a table's keys; the tables are data, `domain.gold`."""
 
 from typing import TYPE_CHECKING
 
@@ -29,9 +26,9 @@ def aggregate(
 
     if table.source == "lifecycle":
         source = source.where(F.col("order_day").isNotNull())
-    keys = [F.expr(k.expression).cast(k.type).alias(k.name) for k in table.keys]
+    keys = [F.expr(k.expression).cast(k.fixed_type).alias(k.name) for k in table.keys]
     measures = [
-        F.expr((approximate and m.approximate) or m.expression).cast(m.type).alias(m.name)
+        F.expr((approximate and m.approximate) or m.expression).cast(m.fixed_type).alias(m.name)
         for m in table.measures
     ]
     return source.groupBy(*keys).agg(*measures)

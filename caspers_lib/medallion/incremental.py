@@ -1,6 +1,6 @@
 """Lifecycle and gold kept up to date in proportion to what is new, on any Spark with Delta.
 
-Contract: DESIGN section 6. The same functions that compute a table whole are applied to the keys
+The same functions that compute a table whole are applied to the keys
 that new rows touch: days of a gold table, orders of the lifecycle. Which ones these are, Delta's
 change data feed of the table's source says, from the version after the one that the table was last
 brought up to. That version is written down after the table is, and applying the same changes twice
@@ -10,7 +10,6 @@ gives the same table: a crash in between costs time only.
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date
 from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -51,17 +50,19 @@ class _Source:
     name: str
     id: str
     version: int
-    days: dict[int, list[date]] = field(default_factory=dict)
+    days: dict[int, list[str]] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
     def rows(self) -> "DataFrame":
         return self.spark.read.table(self.name)
 
-    def touched_days(self, day: str, after: int) -> list[date]:
+    def touched_days(self, day: str, after: int) -> list[str]:
         """Days of the rows that have changed; asked once for all tables of this source."""
         with self.lock:
             if after not in self.days:
-                rows = self.changes(after).where(f"{day} IS NOT NULL").select(day).distinct()
+                # Text: a table that an earlier version wrote may hold days beyond Python's dates.
+                text = f"CAST({day} AS STRING)"
+                rows = self.changes(after).where(f"{day} IS NOT NULL").selectExpr(text).distinct()
                 self.days[after] = sorted(row[0] for row in rows.collect())
             return self.days[after]
 
@@ -169,7 +170,7 @@ class _Update:
         def changed(after: int) -> str | None:
             days = source.touched_days(day, after)
             if days:
-                rows = aggregate(source.rows().where(_column(day).isin(days)), table)
+                rows = aggregate(source.rows().where(_among(day, days)), table)
                 self._write(layout, rows, _days_of(table, days))
             return f"{len(days)} day{'' if len(days) == 1 else 's'}"
 
@@ -230,9 +231,12 @@ class _Update:
         from pyspark.sql import functions as F
 
         name, key = self._name(table.name), self.domain.entity_key
-        merged = lifecycle_columns(
-            lambda column: F.least(F.expr(f"{name}.{column}"), F.col(f"new.{column}")), self.domain
-        )
+        merged = {
+            column: F.expr(sql)
+            for column, sql in lifecycle_columns(
+                lambda column: f"least({name}.{column}, new.{column})", self.domain
+            ).items()
+        }
         same_order = F.expr(f"{name}.{key} = new.{key}")
         merge = new.alias("new").mergeInto(name, same_order)
         merge.whenMatched().update(merged).whenNotMatched().insertAll().merge()
@@ -266,18 +270,16 @@ def _wanted_shape(table: Table) -> object:
     return [(c.name, c.type.upper()) for c in table.columns], list(table.partition_by)
 
 
-def _days_of(table: AggregateTable, days: Sequence[date]) -> str:
+def _among(column: str, days: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join(f'DATE{day!r}' for day in days)})"
+
+
+def _days_of(table: AggregateTable, days: Sequence[str]) -> str:
     """The rows of a gold table that lie within days."""
     if table.day:
-        return f"{table.day} IN ({', '.join(f'DATE{str(day)!r}' for day in days)})"
+        return _among(table.day, days)
     return " OR ".join(
-        f"({table.hour} >= TIMESTAMP'{day} 00:00:00Z'"
-        f" AND {table.hour} < TIMESTAMP'{day} 00:00:00Z' + INTERVAL 1 DAY)"
+        # An interval of a day would be added in the session's zone.
+        f"({table.hour} BETWEEN TIMESTAMP'{day} 00:00:00Z' AND TIMESTAMP'{day} 23:59:59.999999Z')"
         for day in days
     )
-
-
-def _column(name: str) -> Any:  # noqa: ANN401 - pyspark's Column, which is loaded lazily
-    from pyspark.sql import functions as F
-
-    return F.col(name)

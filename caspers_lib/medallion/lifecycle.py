@@ -1,18 +1,17 @@
 """Silver: one row per order, when what happened and how long it took.
 
-Contract: DESIGN section 6, table `silver_order_lifecycle`, key order_id. A time is that of the
-first event of its type; so an event that comes again, late or out of order changes nothing that is
-right already, and rows can be brought up to date with new events alone.
+A time is that of the first event of its type; so an event that comes again, late or out of order
+changes nothing that is right already, and rows can be brought up to date with new events alone.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.domain.tables import MINUTES
+from caspers_lib.spark_sql import event_time, minutes_between, quote_name, quote_text, utc_day
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
 __all__ = ["lifecycle_columns", "order_lifecycle"]
 
@@ -26,7 +25,7 @@ def order_lifecycle(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "Dat
     """
     from pyspark.sql import functions as F
 
-    time = F.try_to_timestamp("ts")
+    time = F.expr(event_time())
     firsts = [
         F.min(F.when(F.col("event_type") == t.name, time)).alias(t.time_column)
         for t in domain.event_types
@@ -34,39 +33,35 @@ def order_lifecycle(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "Dat
     grouped = events.groupBy(domain.entity_key).agg(
         F.min(domain.site_key).alias(domain.site_key), *firsts
     )
-    columns = lifecycle_columns(F.col, domain)
+    columns = lifecycle_columns(quote_name, domain)
     return grouped.select(
-        domain.entity_key, *[column.alias(name) for name, column in columns.items()]
+        domain.entity_key, *[F.expr(sql).alias(name) for name, sql in columns.items()]
     )
 
 
 def lifecycle_columns(
-    value: Callable[[str], "Column"], domain: Domain = GHOST_KITCHEN
-) -> dict[str, "Column"]:
-    """Every column but the key, by name, from the times and the site.
+    value: Callable[[str], str], domain: Domain = GHOST_KITCHEN
+) -> dict[str, str]:
+    """SQL of every column but the key, by name, from the times and the site.
 
     Args:
-        value: gives the column with the first time of an event type, or the site, by its name.
+        value: gives the SQL of the first time of an event type, or of the site, by the column's
+            name.
         domain: the business.
     """
-    from pyspark.sql import functions as F
-
-    types = domain.types_by_name
     times = {t.name: value(t.time_column) for t in domain.event_types}
-    status = F.lit(None).cast("STRING")
-    for t in domain.event_types:
-        status = F.when(times[t.name].isNotNull(), F.lit(t.name)).otherwise(status)
+    # The furthest type decides.
+    reached = "".join(
+        f" WHEN {times[t.name]} IS NOT NULL THEN {quote_text(t.name)}"
+        for t in reversed(domain.event_types)
+    )
     return {
         domain.site_key: value(domain.site_key),
-        domain.day_column: F.to_date(times[domain.opening]),
-        **{types[name].time_column: time for name, time in times.items()},
-        **{d.name: _minutes(times[d.start], times[d.end]) for d in domain.lifecycle.durations},
-        "status": status,
+        domain.day_column: utc_day(times[domain.opening]),
+        **{t.time_column: times[t.name] for t in domain.event_types},
+        **{
+            d.name: minutes_between(times[d.start], times[d.end])
+            for d in domain.lifecycle.durations
+        },
+        "status": f"CASE{reached} END",
     }
-
-
-def _minutes(start: "Column", end: "Column") -> "Column":
-    from pyspark.sql import functions as F
-
-    millis = F.unix_millis(end) - F.unix_millis(start)
-    return F.round(millis.cast("DECIMAL(15,0)") / F.lit(60_000), 2).cast(MINUTES)

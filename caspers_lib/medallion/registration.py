@@ -1,6 +1,6 @@
 """The tables as a declarative pipeline: the engine gets the library's functions.
 
-Contract: DESIGN section 6. What is declared follows from what the engine offers, never from a guess
+What is declared follows from what the engine offers, never from a guess
 at the platform: where it knows expectations, the rules are native and files come through Auto
 Loader; elsewhere the same conditions filter, and files come through Spark's own source.
 """
@@ -24,7 +24,7 @@ from caspers_lib.medallion.bronze import auto_loader_events, direct_events, json
 from caspers_lib.medallion.gold import aggregate
 from caspers_lib.medallion.lifecycle import order_lifecycle
 from caspers_lib.medallion.quality import accepted_events, parsed_events, quarantined_events
-from caspers_lib.medallion.silver import DEDUPLICATION_HOURS, order_items, unique_events
+from caspers_lib.medallion.silver import order_items, unique_events
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,7 +50,6 @@ class PipelineSettings:
         direct_events: Delta table of events that are ingested without files, which flows into the
             same bronze table; None where there is none. It can be added later.
         layers: some of `LAYERS`.
-        deduplication_hours: wall-clock hours for which a stream remembers an event's id.
         domain: the business.
 
     Raises:
@@ -60,7 +59,6 @@ class PipelineSettings:
     events: str
     direct_events: str | None = None
     layers: tuple[str, ...] = LAYERS
-    deduplication_hours: int = DEDUPLICATION_HOURS
     domain: Domain = GHOST_KITCHEN
 
     def __post_init__(self) -> None:
@@ -76,8 +74,8 @@ class PipelineSettings:
     def from_conf(cls, spark: "SparkSession") -> "PipelineSettings":
         """Settings from the pipeline's `configuration`.
 
-        `caspers.events` must be there; `caspers.direct_events`, `caspers.layers` (with commas) and
-        `caspers.deduplication_hours` may be.
+        `caspers.events` must be there; `caspers.direct_events` and `caspers.layers` (with commas)
+        may be.
 
         Raises:
             PipelineError: a value is missing or not allowed.
@@ -88,18 +86,16 @@ class PipelineSettings:
                 "The pipeline's configuration lacks caspers.events, the folder of the event files",
                 hint="add `caspers.events: /Volumes/...` under `configuration`",
             )
-        hours = spark.conf.get("caspers.deduplication_hours", None) or str(DEDUPLICATION_HOURS)
-        if not hours.isdecimal() or int(hours) < 1:
+        if spark.conf.get("caspers.deduplication_hours", None):
             raise PipelineError(
-                f"caspers.deduplication_hours is {hours!r}; it must be a whole number from 1",
-                hint=f"leave it out for {DEDUPLICATION_HOURS}",
+                "caspers.deduplication_hours is set; an event's id is remembered for good",
+                hint="leave it out",
             )
         layers = spark.conf.get("caspers.layers", None) or ",".join(LAYERS)
         return cls(
             events=events,
             direct_events=spark.conf.get("caspers.direct_events", None) or None,
             layers=tuple(layer.strip() for layer in layers.split(",")),
-            deduplication_hours=int(hours),
         )
 
 
@@ -189,13 +185,12 @@ class _Declarations:
         view = self._judged_view() if self.has_expectations else None
 
         def lines() -> "DataFrame":
-            hours = self.settings.deduplication_hours
             if view is None:
                 events = self.spark.readStream.table(domain.bronze)
                 orders = accepted_events(events, domain, events_of=opening)
             else:
                 orders = self.spark.readStream.table(view).where(f"event_type = '{opening}'")
-            return order_items(unique_events(orders, stream=True, hours=hours), domain)
+            return order_items(unique_events(orders), domain)
 
         def rejected() -> "DataFrame":
             return quarantined_events(self.spark.readStream.table(domain.bronze), domain)

@@ -134,7 +134,7 @@ def same_batch(events: Path, folder: Path) -> float:
     bronze = save(json_events(spark, str(events), stream=False), bronze_table(domain))
     save(quarantined_events(bronze), quarantine_table(domain))
     opening = accepted_events(bronze, events_of=domain.line_items.event)
-    items = save(order_items(unique_events(opening, stream=False)), line_items_table(domain))
+    items = save(order_items(unique_events(opening)), line_items_table(domain))
     lifecycle = save(order_lifecycle(accepted_events(bronze)), lifecycle_table(domain))
     for table in domain.gold:
         source = items if table.source == "line_items" else lifecycle

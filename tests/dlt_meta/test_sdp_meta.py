@@ -233,7 +233,7 @@ def test_silver_equals_ours_and_an_event_that_comes_again_counts_once(
     onboarded: Onboarded, events: Any
 ) -> None:
     orders = accepted_events(events, events_of=GHOST_KITCHEN.line_items.event)
-    ours = order_items(unique_events(orders, stream=False))
+    ours = order_items(unique_events(orders))
     table = onboarded.table(line_items_table(GHOST_KITCHEN).name)
     found = rows(table, ours.columns)
     assert found == rows(ours)
@@ -257,7 +257,7 @@ def test_our_native_gold_reads_what_sdp_meta_wrote(onboarded: Onboarded, events:
     settings = PipelineSettings(events=onboarded.settings.events, layers=("gold",), domain=domain)
     onboarded.run(lambda spark: register_pipeline(settings, spark), "gold")
     orders = accepted_events(events, events_of=GHOST_KITCHEN.line_items.event)
-    ours = aggregate(order_items(unique_events(orders, stream=False)), header)
+    ours = aggregate(order_items(unique_events(orders)), header)
     assert rows(onboarded.table(header.name), ours.columns) == rows(ours)
 
 

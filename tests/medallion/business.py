@@ -1,6 +1,7 @@
 """A small business that is replayed and piped into tables, and what its tables should hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ EPOCH = 1_704_067_200
 SPEED = 60.0
 START = 20_775 * DAY + 18.5 * 3600  # 18:30 UTC
 HOUR = 3600 / SPEED  # wall-clock seconds of a virtual hour
+
+
+@contextmanager
+def under(spark: Any, settings: dict[str, str]) -> Iterator[None]:
+    """The session with other settings."""
+    before = {name: spark.conf.get(name, None) for name in settings}
+    try:
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            spark.conf.unset(name) if value is None else spark.conf.set(name, value)
 
 
 @dataclass(frozen=True)

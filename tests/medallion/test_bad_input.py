@@ -12,7 +12,7 @@ from tests.medallion.landed import ITEM, created, event
 
 pytestmark = pytest.mark.spark
 
-LONG = 50_000_000
+LONG = 21_000_000
 NOTHING = [
     "event_id_present", "known_event_type", "ts_readable", "order_id_present",
     "location_id_present", "sequence_not_negative", "body_valid",

@@ -29,6 +29,7 @@ from caspers_lib.medallion.dlt_meta_sql import (
     sql_mistake,
     with_names,
 )
+from caspers_lib.spark_sql import event_time, utc_day
 
 SETTINGS = DltMetaSettings(events="/Volumes/c/simulator/events", folder="/Volumes/c/simulator/conf")
 ONBOARDING, DDL = "onboarding.json", "all_events.ddl"
@@ -166,9 +167,9 @@ def test_derived_columns_may_name_every_column_of_silver_and_each_other() -> Non
     settings = replace(SETTINGS, domain=replace(GHOST_KITCHEN, line_items=items))
     lines = files(settings)[TRANSFORMATIONS][0]["select_exp"][-1]
     total = "try_cast(item.qty * (position + 1) AS INT)"
-    time = "try_to_timestamp(ts)"
+    time = event_time()
     assert f"'total', {total}" in lines
-    assert f"concat(item.name, ' qty ', {total}, to_date({time}), {time})" in lines
+    assert f"concat(item.name, ' qty ', {total}, {utc_day(time)}, {time})" in lines
 
 
 def test_an_order_that_comes_again_is_kept_once_unless_told_otherwise() -> None:

@@ -18,7 +18,7 @@ from caspers_lib.medallion.registration import table_names
 from caspers_lib.medallion.silver import order_items, unique_events
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.generator import generate_dataset
-from tests.medallion.business import HOUR, START, Business
+from tests.medallion.business import HOUR, START, Business, under
 from tests.oracle import COLUMNS, differences, rows_of
 
 pytestmark = pytest.mark.spark
@@ -82,7 +82,7 @@ def in_batch(business: Business, now: float) -> dict[str, list[str]]:
     """What differs from the oracle when the same functions are given all files at once."""
     bronze = json_events(business.spark, str(business.events), stream=False)
     accepted = accepted_events(bronze)
-    items = order_items(unique_events(accepted, stream=False)).cache()
+    items = order_items(unique_events(accepted)).cache()
     frames = {"silver_order_items": items, "silver_order_lifecycle": order_lifecycle(accepted)}
     for table in GHOST_KITCHEN.gold:
         if table.source == "line_items":
@@ -92,6 +92,17 @@ def in_batch(business: Business, now: float) -> dict[str, list[str]]:
     return {name: faults for name, faults in found.items() if faults}
 
 
+@pytest.fixture
+def abroad(spark: Any) -> Iterator[None]:
+    settings = {
+        "spark.sql.session.timeZone": "America/Los_Angeles",
+        "spark.sql.ansi.enabled": "false",
+    }
+    with under(spark, settings):
+        yield
+
+
+@pytest.mark.usefixtures("abroad")
 def test_twenty_small_updates_of_a_dirty_stream_with_a_crash_equal_the_oracle(
     make_business: Callable[..., Business],
 ) -> None:

@@ -35,10 +35,25 @@ EVENTS: dict[str, tuple[dict[str, object], list[str]]] = {
     "new body field": (event("new body field", body='{"loyalty":3}'), []),
     "new field of a line": (created("new field of a line", ITEM | {"spicy": True}), []),
     "late by years": (event("late by years", ts="1999-12-31 23:59:59.999"), []),
+    "no decimals": (event("no decimals", ts="2024-02-29 23:59:59"), []),
+    "first time": (event("first time", ts="1900-01-01 00:00:00.000"), []),
+    "last time": (event("last time", ts="2261-12-31 23:59:59.999999"), []),
     "unknown type": (event("unknown type", event_type=HOSTILE), ["known_event_type"]),
     "no type": (event("no type", event_type=None), ["known_event_type"]),
     "no time": (event("no time", ts="yesterday"), ["ts_readable"]),
     "null time": (event("null time", ts=None), ["ts_readable"]),
+    **{
+        f"time {ts}": (event(f"time {ts}", ts=ts), ["ts_readable"])
+        for ts in (
+            "1899-12-31 23:59:59.999", "2262-01-01 00:00:00.000", "0001-01-01 00:00:00.000",
+            "0000-01-01 00:00:00.000", "-0001-01-01 00:00:00", "9999-12-31 23:59:59.999",
+            "10000-01-01 00:00:00.000", "+10000-01-01 00:00:00", "294247-01-10 04:00:54.775",
+            "2024-02-30 00:00:00", "2024-03-11 24:00:00", "2024-3-1 1:2:3", "2024-03-11",
+            "12:00:00", "2024-03-11T00:00:00", "2024-03-11 00:00:00Z", "2024-03-11 00:00:00+05:30",
+            "2024-03-11 00:00:00 America/Los_Angeles", "2024-03-11 00:00:00.1234567", "now", "",
+            "1710115200", "2024-03-11 00:00:00\n",
+        )
+    },
     "no order": (event("no order", order_id=""), ["order_id_present"]),
     "null order": (event("null order", order_id=None), ["order_id_present"]),
     "null site": (event("null site", location_id=None), ["location_id_present"]),
@@ -49,6 +64,19 @@ EVENTS: dict[str, tuple[dict[str, object], list[str]]] = {
     ),
     "body is text": (event("body is text", body='"{}"'), ["body_valid"]),
     "body is cut": (event("body is cut", body='{"loc_lat":'), ["body_valid"]),
+    **{
+        f"body {body}": (event(f"body {body}", body=body), ["body_valid"])
+        for body in (
+            "{}{}", "{} {}", "{},{}", "{}],[{}", "{},1] {}", "{} and more", "{}}", "[{}]",
+            '{"loc_lat":1e999}', '{"loc_lat":-1e999}', '{"loc_lat":"Infinity"}', '{"loc_lat":NaN}',
+            '{"route_points":[[37.5,1e999]]}',
+        )
+    },
+    "finite": (event("finite", body='{"loc_lat":1e308,"route_points":[[0,-1]]}'), []),
+    "two lists": (
+        created("two lists") | {"body": '{"items":[]}{"items":[]}'},
+        ["body_valid", "items_not_empty"],
+    ),
     "no body": (event("no body", body=None), ["body_valid"]),
     "body's field": (
         event("body's field", event_type="driver_ping", body='{"loc_lat":"north"}'),
@@ -64,6 +92,21 @@ EVENTS: dict[str, tuple[dict[str, object], list[str]]] = {
     "negative price": (created("negative price", ITEM | {"price": -1}), ["price_not_negative"]),
     "price as word": (
         created("price as word", ITEM | {"price": "x"}), ["body_valid", "price_not_negative"],
+    ),
+    "price beyond money": (
+        created("price beyond money", ITEM | {"price": 1e10}), ["body_valid", "price_not_negative"],
+    ),
+    "largest order": (created("largest order", ITEM | {"price": 9_999_999_999.99}), []),
+    "total beyond money": (
+        created("total beyond money", ITEM | {"price": 9_999_999_999.99}, ITEM),
+        ["order_total_fits"],
+    ),
+    "quantity beyond money": (
+        created("quantity beyond money", ITEM | {"price": 5, "qty": 2_147_483_647}),
+        ["order_total_fits"],
+    ),
+    "quantity beyond numbers": (
+        created("quantity beyond numbers", ITEM | {"qty": 1e40}), ["body_valid", "qty_at_least_1"],
     ),
     "null item": (created("null item", None), ["qty_at_least_1", "price_not_negative"]),
 }  # fmt: skip
@@ -158,7 +201,7 @@ def test_repaired_rows_come_back_as_events_and_count_once(bronze: Any) -> None:
     )
     again = direct_events(repaired_events(mended), "repaired")
     assert quarantined_events(again).count() == 0
-    everything = unique_events(accepted_events(bronze.unionByName(again)), stream=False)
+    everything = unique_events(accepted_events(bronze.unionByName(again)))
     lines = order_items(everything.unionByName(again).dropDuplicates(["event_id"]))
     assert {r[0] for r in again.select("event_id").collect()} == {"negative", "no quantity"}
     assert lines.where("order_id = 'O1'").count() >= 5

@@ -120,13 +120,11 @@ def test_settings_come_from_the_pipelines_configuration() -> None:
         caspers_events="/Volumes/e",
         caspers_layers="silver, gold",
         caspers_direct_events="a.b",
-        caspers_deduplication_hours="24",
     )
     assert PipelineSettings.from_conf(spark) == PipelineSettings(
         events="/Volumes/e",
         direct_events="a.b",
         layers=("silver", "gold"),
-        deduplication_hours=24,
     )
     assert PipelineSettings.from_conf(Recorder(caspers_events="/e")) == PipelineSettings(  # type: ignore[arg-type]
         events="/e"
@@ -138,8 +136,7 @@ def test_settings_come_from_the_pipelines_configuration() -> None:
     [
         ({}, "lacks caspers.events"),
         ({"caspers_events": "/e", "caspers_layers": "bronze,copper"}, "allowed are"),
-        ({"caspers_events": "/e", "caspers_deduplication_hours": "-1"}, "whole number from 1"),
-        ({"caspers_events": "/e", "caspers_deduplication_hours": "a week"}, "whole number from 1"),
+        ({"caspers_events": "/e", "caspers_deduplication_hours": "24"}, "remembered for good"),
     ],
 )
 def test_a_bad_configuration_is_one_sentence_and_a_hint(conf: dict[str, str], said: str) -> None:

@@ -83,7 +83,7 @@ def _tables(spark: Any, events: Any) -> dict[str, Any]:
     again = lines.where("hash(value) % 50 = 1")
     bronze = events_of_lines(lines.unionByName(again).unionByName(broken), "'a file'")
     accepted = accepted_events(bronze)
-    order_items(unique_events(accepted, stream=False)).write.saveAsTable(f"{SCHEMA}.items")
+    order_items(unique_events(accepted)).write.saveAsTable(f"{SCHEMA}.items")
     order_lifecycle(accepted).write.saveAsTable(f"{SCHEMA}.lifecycle")
     sources = {name: spark.read.table(f"{SCHEMA}.{name}") for name in ("items", "lifecycle")}
     by_source = {"line_items": sources["items"], "lifecycle": sources["lifecycle"]}

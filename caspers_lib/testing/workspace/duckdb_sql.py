@@ -28,6 +28,7 @@ _NO_NAMES = {"IF", "TABLE", "SELECT", "VALUES", "SET"}
 _MACROS = (
     "CREATE MACRO unix_micros(moment) AS epoch_us(moment)",
     "CREATE MACRO timestamp_micros(micros) AS make_timestamp(micros)",
+    "CREATE TYPE timestamp_ltz AS TIMESTAMP",
 )
 Token = tuple[str, str]
 
