@@ -267,6 +267,7 @@ def test_no_name_of_a_table_is_cut_on_a_terminal_of_80_columns() -> None:
         root=root,
         dataset=PathRows(f"{root}/dataset/events.parquet", 785_000),
         events=PathRows(f"{root}/Volumes/caspersdev/simulator/events", 12_785_000),
+        unreadable_files=(),
         tables={
             name: PathRows(f"{root}/warehouse/{name.replace('.', '/')}", 12_785_000)
             for name in names
