@@ -27,7 +27,12 @@ from caspers_lib.lakebase import watchdog
 from caspers_lib.lakebase.binaries import PostgresBinaries, copy_binaries, find_binaries
 from caspers_lib.lakebase.connection import connect, execute
 from caspers_lib.lakebase.identifiers import quote_identifier
-from caspers_lib.lakebase.server_address import fits_socket, ready_record, running_dsn
+from caspers_lib.lakebase.server_address import (
+    fits_socket,
+    ready_record,
+    real_data_folder,
+    running_dsn,
+)
 from caspers_lib.lakebase.server_log import failure_reason
 from caspers_lib.lakebase.server_remains import NEW_DATA, area_prefix, clear_remains, end_programs
 from caspers_lib.lakebase.server_user import ServerUser, server_user
@@ -79,7 +84,7 @@ class EmbeddedPostgres:
         binaries: Callable[[], PostgresBinaries] = find_binaries,
         temporary: Path | None = None,
     ) -> None:
-        self.data = data.absolute()
+        self.data = real_data_folder(data)
         self._find_binaries = binaries
         self._temporary = temporary or Path(tempfile.gettempdir())
         self._origin: str | None = None
@@ -264,7 +269,9 @@ class EmbeddedPostgres:
             run = self._run if area is None else area / "run"
             run.mkdir(mode=0o700)
             user.own(run)
-            if not (self.data / "PG_VERSION").exists():
+            if (self.data / "PG_VERSION").exists():
+                user.own_data(self.data)
+            else:
                 self._initialise(binaries, user)
             self._start_server(binaries, user, run)
         except BaseException:

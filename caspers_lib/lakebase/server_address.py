@@ -1,12 +1,16 @@
-"""Where an embedded server answers."""
+"""Where an embedded server answers.
+
+A record that a copy of the folder brought along names the original's server: it isn't believed.
+"""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from caspers_lib.lakebase import watchdog
 
-__all__ = ["fits_socket", "ready_record", "running_dsn"]
+__all__ = ["fits_socket", "ready_record", "real_data_folder", "running_dsn"]
 
 _MAX_RUN_BYTES = 90
 
@@ -26,7 +30,7 @@ def fits_socket(run: Path) -> bool:
 
 
 def ready_record(data: Path) -> watchdog.ServerRecord | None:
-    """The record of a server that answers, None where none does.
+    """The record of the data folder's own server if it answers, None where none does.
 
     Args:
         data: the server's data folder.
@@ -34,7 +38,20 @@ def ready_record(data: Path) -> watchdog.ServerRecord | None:
     record = watchdog.read_record(data)
     if record is None or record.run is None or not record.ready:
         return None
-    return record if watchdog.answers(record.run) else None
+    beside = data.with_name("run")
+    if watchdog.answers(beside):  # a server's own, also after a move, and seen from a container
+        return replace(record, run=beside)
+    is_ours = watchdog.is_server(data, record) and watchdog.answers(record.run)
+    return record if is_ours else None
+
+
+def real_data_folder(data: Path) -> Path:
+    """The one name of a data folder; what lies beside it is found under each of its names.
+
+    Args:
+        data: the folder, which need not exist.
+    """
+    return Path(os.path.realpath(data.parent)) / data.name
 
 
 def running_dsn(data: Path, database: str) -> str | None:
@@ -47,7 +64,7 @@ def running_dsn(data: Path, database: str) -> str | None:
     Returns:
         A URI that libpq and most drivers understand, None where no server answers.
     """
-    record = ready_record(data.absolute())
+    record = ready_record(real_data_folder(data))
     if record is None or record.run is None:
         return None
     host = quote(os.fsencode(record.run), safe="")

@@ -37,7 +37,8 @@ def clear_remains(data: Path, run: Path, temporary: Path) -> None:
     """
     record = watchdog.read_record(data)
     if record is not None:
-        watchdog.remove_area(record.run, data)
+        if record.run is not None and not watchdog.answers(record.run):  # not the original's
+            watchdog.remove_area(record.run, data)
         if watchdog.is_taken_over(data, record):
             # PostgreSQL would take the process that has the number now for its server.
             (data / "postmaster.pid").unlink()

@@ -42,6 +42,20 @@ class ServerUser:
         if self.uid is not None and self.gid is not None:
             os.chown(folder, self.uid, self.gid)
 
+    def own_data(self, folder: Path) -> None:
+        """Hand a data folder over with all that is in it, where root copied it.
+
+        Args:
+            folder: an existing data folder.
+        """
+        if self.uid is None or self.gid is None or folder.stat().st_uid == self.uid:
+            return
+        # The folder itself goes last: it says that all the rest is done.
+        for parent, folders, files in os.walk(folder, topdown=False):
+            for name in (*folders, *files):
+                os.chown(Path(parent, name), self.uid, self.gid, follow_symlinks=False)
+        self.own(folder)
+
     def can_enter(self, folder: Path) -> bool:
         """Whether the user can walk down to a folder.
 

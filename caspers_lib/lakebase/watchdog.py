@@ -49,11 +49,13 @@ class ServerRecord:
 
     Args:
         pid: its process id.
+        data: the data folder as it was given.
         run: the folder of its socket; None in the first moments of its life.
         ready: it accepts connections.
     """
 
     pid: int
+    data: Path
     run: Path | None
     ready: bool
 
@@ -73,8 +75,10 @@ def read_record(data: Path) -> ServerRecord | None:
         return None
     if not lines[0].strip().isdecimal():
         return None
+    folder = Path(lines[1]) if len(lines) > 1 else data
     run = Path(lines[4]) if len(lines) > 4 and lines[4] else None
-    return ServerRecord(int(lines[0]), run, len(lines) > 7 and lines[7].strip() == "ready")
+    is_ready = len(lines) > 7 and lines[7].strip() == "ready"
+    return ServerRecord(int(lines[0]), folder, run, is_ready)
 
 
 def is_server(data: Path, record: ServerRecord) -> bool:
@@ -86,9 +90,9 @@ def is_server(data: Path, record: ServerRecord) -> bool:
     """
     if not _is_alive(record.pid):
         return False
-    if not _has_proc():
-        return record.run is not None and answers(record.run)
     try:
+        if not _has_proc():
+            return record.data.samefile(data) and record.run is not None and answers(record.run)
         # PostgreSQL works in its data folder; a zombie works nowhere.
         return Path(f"/proc/{record.pid}/cwd").samefile(data)
     except OSError:
