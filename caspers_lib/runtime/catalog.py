@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caspers_lib.errors import RootError, first_cause
+from caspers_lib.runtime.spark_paths import plain_folder
 from caspers_lib.spark_sql import quote_name, quote_text
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _readable(table: Path) -> Iterator["DeltaTable"]:
     from deltalake.exceptions import DeltaError
 
     try:
-        yield DeltaTable(str(table))
+        # Through a folder of its own with nothing but the log: the package resolves a link to the
+        # table itself, and then decodes the path that the link hid.
+        yield DeltaTable(str(plain_folder(table / "_delta_log").parent))
     except (DeltaError, OSError) as error:
         raise RootError(
             f"The Delta table {table} can't be read: {error}",

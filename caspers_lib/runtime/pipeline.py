@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
 
 from caspers_lib.errors import PipelineError, first_cause
+from caspers_lib.runtime.spark_paths import plain_folder
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,7 +43,7 @@ def run_update(
     failure = ""
     try:
         graph = _define_graph(spark, define, database)
-        with _known_results_only(spark.client), _plain_uri(storage) as storage_uri:
+        with _known_results_only(spark.client):
             for result in start_run(
                 spark,
                 graph,
@@ -52,7 +51,8 @@ def run_update(
                 full_refresh_all=full_refresh,
                 refresh=[],
                 dry=False,
-                storage=storage_uri,
+                # Spark 4.2.0 percent-encodes the path and then takes that for a path.
+                storage=f"file://{plain_folder(storage)}",
             ):
                 if "pipeline_event_result" in result:
                     message = result["pipeline_event_result"].event.message
@@ -97,23 +97,6 @@ def _define_graph(
     ):
         define(spark)
     return graph
-
-
-@contextmanager
-def _plain_uri(folder: Path) -> Iterator[str]:
-    """The folder under a name that the engine keeps.
-
-    Spark 4.2.0 percent-encodes the storage's path and then takes the encoded text for a path, so
-    that a blank in it makes a second folder. A link without such characters stands in for it.
-    """
-    if quote(str(folder)) == str(folder):
-        yield f"file://{folder}"
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="caspers-") as scratch:
-        link = Path(scratch) / "storage"
-        link.symlink_to(folder, target_is_directory=True)
-        yield f"file://{link}"
 
 
 @contextmanager
