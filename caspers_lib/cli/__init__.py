@@ -206,7 +206,7 @@ def destroy(
         return
     from caspers_lib.runtime.destroy import destroy_root, removable
 
-    local = local_root(root)
+    local = local_root(root, checked=False)
     parts = removable(local) if dry_run else destroy_root(local)
     verb = "would remove" if dry_run else "removed"
     for part in parts:

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they become."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -64,16 +65,27 @@ TargetOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-def local_root(root: Path, **explicit: object) -> "LocalRoot":
-    """ROOT with its settings; explicit ones by field name, None where not given.
+def local_root(root: Path, *, checked: bool = True, **explicit: object) -> "LocalRoot":
+    """ROOT with its settings, under its one name: links and `..` are resolved.
+
+    Args:
+        root: as given.
+        checked: refuse what this version can't go on with, see `check_root`.
+        explicit: settings by field name, None where not given.
 
     Raises:
         SettingsError: a value is not allowed.
+        RootError: ROOT can't be used.
     """
     from caspers_lib.runtime.local_root import LocalRoot
+    from caspers_lib.runtime.root_record import check_root
     from caspers_lib.runtime.settings import load_settings
 
-    return LocalRoot(root.absolute(), load_settings(explicit))
+    # `Path.resolve` raises on links that go in circles; the first write says so by name.
+    local = LocalRoot(Path(os.path.realpath(root)), load_settings(explicit))
+    if checked:
+        check_root(local)
+    return local
 
 
 def replay_options(

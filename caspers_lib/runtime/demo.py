@@ -100,7 +100,7 @@ class Demo:
             Owner.this_process(self.command, self.business.dataset_file),
             tick_seconds=self.tick_seconds,
         )
-        with owned(root, owner):
+        with owned(root, owner, self.business.domain):
             self.business.check(self.target)
             try:
                 with self._served() as server:

@@ -1,13 +1,10 @@
-"""Removing what the library made under a local ROOT, and nothing else.
-
-Contract: DESIGN sections 9 and 10.
-"""
+"""Removing what the library made under a local ROOT, and nothing else."""
 
 import shutil
 from pathlib import Path
 
 from caspers_lib.errors import RootError
-from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.local_root import LocalRoot, Owner, locked
 
 __all__ = ["destroy_root", "removable"]
 
@@ -20,7 +17,7 @@ def removable(root: LocalRoot) -> tuple[Path, ...]:
 def destroy_root(root: LocalRoot) -> tuple[Path, ...]:
     """Remove everything the library made; a run that was cut off is finished by the next.
 
-    ROOT itself goes too if nothing else is in it.
+    It takes a ROOT of any version, domain or state. ROOT itself goes too if nothing else is in it.
 
     Returns:
         what was removed.
@@ -31,7 +28,7 @@ def destroy_root(root: LocalRoot) -> tuple[Path, ...]:
     """
     if not removable(root):
         return ()
-    with owned(root, Owner.this_process("caspers destroy")):
+    with locked(root, Owner.this_process("caspers destroy")):
         parts = removable(root)
         for part in parts:
             _remove(part)
@@ -43,7 +40,10 @@ def destroy_root(root: LocalRoot) -> tuple[Path, ...]:
 
 def _remove(part: Path) -> None:
     try:
-        shutil.rmtree(part)
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
     except OSError as error:
         raise RootError(
             f"{error.filename or part} can't be removed: {error.strerror}",

@@ -43,6 +43,7 @@ from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.replay_status import clock_warning
 from caspers_lib.runtime.spark import answers, plan_for_few_rows, start_session, stop_session
+from caspers_lib.runtime.spark_paths import plain_folder, rebase_file_log
 from caspers_lib.runtime.stages import Report, Stage
 from caspers_lib.runtime.tables_update import update_tables
 from caspers_lib.runtime.task_graph import target_tasks
@@ -257,10 +258,13 @@ class LocalBusiness:
             report("stopping what is left of the JVM")
             self._stop_spark()
         report("starting the JVM")
-        spark = start_session(self.root.warehouse, log=self.root.spark_log, work=self.root.run)
+        for checkpoint in self.root.file_stream_checkpoints(self.domain.bronze):
+            rebase_file_log(checkpoint, plain_folder(self.root.events))
+        warehouse, work = plain_folder(self.root.warehouse), plain_folder(self.root.run)
+        spark = start_session(warehouse, log=self.root.spark_log, work=work)
         self._spark = spark
         report("naming the tables")
-        register_tables(spark, self.root.warehouse, self.root.schemas)
+        register_tables(spark, warehouse, self.root.schemas)
         ensure_tables(spark)
         return "running"
 
@@ -300,7 +304,7 @@ class LocalBusiness:
         return "; ".join(filter(None, [f"{tick.events:,} events written", warning]))
 
     def _dimensions(self, report: Report) -> str:
-        folder = self.dataset_file.parent
+        folder = plain_folder(self.dataset_file.parent)
         made = 0
         for name in DIMENSION_SCHEMAS:
             file = folder / f"{name}.parquet"
@@ -322,11 +326,11 @@ class LocalBusiness:
         self, report: Report, *, full_refresh: bool = False
     ) -> tuple[DerivedUpdate, ...]:
         """Bring bronze, silver and gold up to the event files, see `update_tables`."""
-        settings = PipelineSettings(events=str(self.root.events), domain=self.domain)
+        events, storage = plain_folder(self.root.events), plain_folder(self.root.pipeline_storage)
         return update_tables(
             self.spark,
-            settings,
-            storage=self.root.pipeline_storage,
+            PipelineSettings(events=str(events), domain=self.domain),
+            storage=storage,
             full_refresh=full_refresh,
             on_event=report,
         )
@@ -340,7 +344,7 @@ class LocalBusiness:
         }[name]  # fmt: skip
 
     def _refunds(self, _report: Report) -> str:
-        checkpoint = self.root.checkpoint("recommender", "refunds")
+        checkpoint = plain_folder(self.root.checkpoint("recommender", "refunds"))
         model = agent_model(
             self.root.settings, "refunds", cache=self.root.answer_cache("recommender")
         )
@@ -350,7 +354,7 @@ class LocalBusiness:
     def _complaints(self, _report: Report) -> str:
         run_complaint_stream(
             self.spark,
-            str(self.root.checkpoint("complaints", "complaints")),
+            str(plain_folder(self.root.checkpoint("complaints", "complaints"))),
             self.root.settings.complaint_rate,
             _COMPLAINT_SEED,
             domain=self.domain,
@@ -359,7 +363,7 @@ class LocalBusiness:
         return "complaints written"
 
     def _responses(self, _report: Report) -> str:
-        checkpoint = self.root.checkpoint("complaints", "responses")
+        checkpoint = plain_folder(self.root.checkpoint("complaints", "responses"))
         model = agent_model(
             self.root.settings, "responses", cache=self.root.answer_cache("complaints")
         )

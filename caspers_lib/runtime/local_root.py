@@ -1,20 +1,29 @@
 """The local ROOT: what lies where, and which process owns it.
 
-Contract: DESIGN sections 1 and 10. All local state is under ROOT; one process at a time owns it.
+All local state is under ROOT; one process at a time owns it.
 """
 
 import fcntl
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from caspers_lib.errors import RootError, RootLockedError
+from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.errors import RootError, RootLockedError, SettingsError
+from caspers_lib.runtime.root_record import check_root, new_record
 from caspers_lib.runtime.settings import Settings
 
-__all__ = ["LocalRoot", "Owner", "owned", "read_owner", "write_owner"]
+__all__ = ["LocalRoot", "Owner", "locked", "owned", "read_owner", "write_owner"]
+
+# Linux allows 4,096; what lies under ROOT needs the rest.
+_MAX_PATH_BYTES = 3_000
+# Control characters, surrogates (bytes that are no UTF-8), line and paragraph separators.
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +33,35 @@ class LocalRoot:
     Args:
         path: ROOT, absolute.
         settings: names the catalog, schema and volume.
+
+    Raises:
+        RootError: not every program can work under such a path.
+        SettingsError: Spark's own catalog takes no such schema.
     """
 
     path: Path
     settings: Settings
+
+    def __post_init__(self) -> None:
+        """Refuse names that Spark, PostgreSQL, Java or a log's reader can't work with."""
+        schema = self.settings.simulator_schema
+        if not re.fullmatch(r"\w+", schema, re.ASCII):
+            raise SettingsError(
+                f"SIMULATOR_SCHEMA is {schema!r}: on one machine a schema's name has letters, "
+                "digits and _ only",
+                hint="set it by CASPERS_SIMULATOR_SCHEMA",
+            )
+        name = str(self.path)
+        if not _REFUSED_CATEGORIES.isdisjoint(map(unicodedata.category, name)):
+            problem = "it has a line break, a control character or a byte that is not UTF-8"
+        elif len(os.fsencode(name)) > _MAX_PATH_BYTES:
+            problem = f"it is longer than {_MAX_PATH_BYTES:,} bytes"
+        else:
+            return
+        raise RootError(
+            f"ROOT {name[:200]!r} can't be used: {problem}",
+            hint="choose another folder with --root",
+        )
 
     def volume(self, schema: str, volume: str) -> Path:
         """ROOT/Volumes/catalog/schema/volume."""
@@ -55,6 +89,11 @@ class LocalRoot:
     def pipeline_storage(self) -> Path:
         """Checkpoints of the declarative pipeline."""
         return self.volume("lakeflow", "checkpoints") / "pipeline"
+
+    def file_stream_checkpoints(self, table: str) -> tuple[Path, ...]:
+        """Checkpoints of the stream of event files into a table, one for each full refresh."""
+        folders = self.pipeline_storage.glob(f"_checkpoints/*/*/{table}/{table}/*")
+        return tuple(sorted(folders))
 
     @property
     def warehouse(self) -> Path:
@@ -97,9 +136,19 @@ class LocalRoot:
         return self.run / "spark.log"
 
     @property
+    def record(self) -> Path:
+        """What ROOT says of itself."""
+        return self.path / "root.json"
+
+    @property
+    def in_use(self) -> Path:
+        """Mark that is there while a process owns ROOT, and after one that was killed."""
+        return self.run / "in-use"
+
+    @property
     def parts(self) -> tuple[Path, ...]:
         """Everything this library makes under ROOT, the owner's own files last."""
-        names = ("warehouse", "Volumes", "dataset", "postgres", "run")
+        names = ("warehouse", "Volumes", "dataset", "postgres", "root.json", "run")
         return tuple(self.path / name for name in names)
 
 
@@ -110,7 +159,7 @@ class Owner:
     Args:
         pid: its process.
         command: what it runs.
-        dataset: the events file it replays.
+        dataset: the events file it replays; None where that is the generated one.
         url: the console's address, if it serves one.
         tick_seconds: wall-clock seconds between its ticks, if it ticks the replay.
     """
@@ -128,8 +177,35 @@ class Owner:
 
 
 @contextmanager
-def owned(root: LocalRoot, owner: Owner) -> Iterator[None]:
+def owned(root: LocalRoot, owner: Owner, domain: Domain = GHOST_KITCHEN) -> Iterator[None]:
     """Own ROOT for the block; the kernel gives it back however the process ends.
+
+    Args:
+        root: what is owned; made if it isn't there.
+        owner: what others read about this process.
+        domain: the business that ROOT holds or will hold.
+
+    Raises:
+        RootError: ROOT can't be written, or `check_root` refuses it.
+        RootLockedError: another process owns it.
+    """
+    check_root(root, domain)
+    with locked(root, owner):
+        # Another process may have made it since.
+        known = check_root(root, domain)
+        record = new_record(root, domain, known)
+        if record != known:
+            _write(root, root.record, record.model_dump_json(indent=2))
+        root.in_use.touch()
+        try:
+            yield
+        finally:
+            root.in_use.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(root: LocalRoot, owner: Owner) -> Iterator[None]:
+    """Own ROOT for the block whatever it holds; see `owned`.
 
     Raises:
         RootError: ROOT can't be written.
@@ -154,12 +230,9 @@ def write_owner(root: LocalRoot, owner: Owner) -> None:
     Raises:
         RootError: ROOT can't be written.
     """
-    aside = _owner_file(root).with_suffix(".tmp")
-    try:
-        aside.write_text(json.dumps(asdict(owner)) + "\n", encoding="utf-8")
-        aside.replace(_owner_file(root))
-    except OSError as error:
-        raise _unwritable(root, error) from error
+    if owner.dataset == str(root.dataset_file):
+        owner = replace(owner, dataset=None)  # it moves with ROOT
+    _write(root, _owner_file(root), json.dumps(asdict(owner)))
 
 
 def read_owner(root: LocalRoot) -> tuple[Owner | None, bool]:
@@ -173,6 +246,19 @@ def read_owner(root: LocalRoot) -> tuple[Owner | None, bool]:
             f"{_owner_file(root)} is not an owner's record: {error}", hint="delete that file"
         ) from error
     return owner, _is_locked(root)
+
+
+def _write(root: LocalRoot, path: Path, text: str) -> None:
+    """Write a file of ROOT whole or not at all."""
+    aside = path.with_suffix(".tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise _unwritable(root, error) from error
 
 
 def _unwritable(root: LocalRoot, error: OSError) -> RootError:

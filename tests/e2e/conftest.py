@@ -1,5 +1,6 @@
 """The command line as a user runs it, on a small dataset: in a process of its own, or in this."""
 
+import glob
 import json
 import os
 import subprocess
@@ -78,7 +79,8 @@ def status_of(caspers: RunCaspers, root: Path) -> dict[str, Any]:
 
 def assert_consistent(status: dict[str, Any]) -> dict[str, int]:
     """Every number of the summary agrees with every other; returns events, orders and so on."""
-    events = f"read_json('{status['events']['path']}/*.json', format='newline_delimited')"
+    folder = glob.escape(status["events"]["path"]).replace("'", "''")
+    events = f"read_json('{folder}/*.json', format='newline_delimited')"
     counted = duckdb.execute(
         f"""SELECT count(*), count(DISTINCT event_id),
           count(DISTINCT order_id) FILTER (event_type = 'order_created'),

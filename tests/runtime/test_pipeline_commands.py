@@ -39,8 +39,8 @@ def test_without_events_there_is_nothing_to_run(tmp_path: Path) -> None:
 
 def test_a_root_that_another_process_owns_is_refused(tmp_path: Path) -> None:
     root = LocalRoot(tmp_path, load_settings(environment={}))
-    root.events.mkdir(parents=True)
     with owned(root, Owner.this_process("caspers demo")):
+        root.events.mkdir(parents=True)
         answer = CliRunner().invoke(app, ["pipeline", "run", "--root", str(tmp_path)])
     assert isinstance(answer.exception, RootLockedError)
 
