@@ -53,6 +53,11 @@ def warm_spark(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(local_business, "start_session", lambda *_, **__: spark)
     monkeypatch.setattr(local_business, "stop_session", lambda _session: None)
     yield
+    forget_tables(spark)
+
+
+def forget_tables(spark: Any) -> None:
+    """What a new session knows: nothing. Folders that are still in their place go as well."""
     for schema in reversed(SCHEMAS):
         spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 

@@ -7,13 +7,20 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from caspers_lib.lakebase import watchdog
 from caspers_lib.runtime.demo import Demo
-from tests.e2e.conftest import CASPERS, RunCaspers, assert_consistent, status_of
+from tests.e2e.conftest import (
+    CASPERS,
+    RunCaspers,
+    assert_consistent,
+    forget_tables,
+    status_of,
+)
 
 pytestmark = pytest.mark.spark
 _LIMIT_SECONDS = 240
@@ -46,7 +53,7 @@ def _read_until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def test_one_round_agrees_and_a_second_moves_only_what_is_new(
-    warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path
+    warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path, spark: Any
 ) -> None:
     root, caspers = tmp_path / "a root é [1]{2}*?%20#:'\"\\", warm_caspers
     first = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
@@ -63,6 +70,7 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
 
     assert_the_pipeline_alone_moves_what_is_new(caspers, root, small_dataset)
     root = root.rename(tmp_path / "-moved=*")
+    forget_tables(spark)
 
     second = caspers("demo", "--once", "--port", 0, *_words(root, small_dataset))
     assert second.returncode == 0, second.stdout + second.stderr
