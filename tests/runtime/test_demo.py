@@ -25,7 +25,7 @@ from caspers_lib.replay.state import STATE_FILE, ReplayState, StateStore
 from caspers_lib.runtime.demo import Demo, RoundResult
 from caspers_lib.runtime.demo_view import run_demo, status_table
 from caspers_lib.runtime.local_business import LocalBusiness
-from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.replay_status import ReplayStatus
 from caspers_lib.runtime.settings import load_settings
 from caspers_lib.runtime.stages import Report, RetryPolicy, Stage
@@ -87,7 +87,10 @@ def state(wall: float = WALL) -> ReplayState:
 
 @pytest.fixture
 def business(tmp_path: Path) -> Parts:
-    return Parts(LocalRoot(tmp_path, load_settings(environment={})), now=lambda: WALL)
+    root = LocalRoot(tmp_path, load_settings(environment={}))
+    with owned(root, Owner.this_process("caspers replay tick")):
+        pass  # it is a ROOT already, in which a test may put a state
+    return Parts(root, now=lambda: WALL)
 
 
 def demo_of(business: Parts) -> Demo:
