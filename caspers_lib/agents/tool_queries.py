@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from caspers_lib.domain import BodyField, Column, Domain
-from caspers_lib.spark_sql import event_time, quote_name, quote_text, utc_hour
+from caspers_lib.spark_sql import event_time, minutes_between, quote_name, quote_text, utc_hour
 
 __all__ = ["HISTORY_HOURS", "LONGEST_ORDER_HOURS", "PERCENTS", "ToolQueries"]
 
@@ -79,7 +79,7 @@ class ToolQueries:
 SELECT *, CASE WHEN {delivered} IS NULL THEN opening_site ELSE closing_site END
     AS {quote_name(domain.site_key)},
   CASE WHEN {reached} THEN {created} END AS order_ts, {delivered} AS delivered_ts,
-  CASE WHEN {_believable(took)} THEN {_minutes(took)} END AS total_minutes,
+  CASE WHEN {_believable(took)} THEN {minutes_between(created, delivered)} END AS total_minutes,
   CASE WHEN {reached} THEN first_body END AS opening_body
 FROM ({self._first_events(order_id)})"""  # noqa: S608 - names and texts are quoted, here and below
 
@@ -149,7 +149,7 @@ GROUP BY d.site, n.hour_ts"""  # noqa: S608
 
     def duration(self, start: str, end: str) -> str:
         """SQL of the minutes between an order's first events of two types."""
-        return _minutes(_millis(start, end))
+        return minutes_between(_first(start), _first(end))
 
     def percentile(self, percent: int) -> str:
         """SQL over `minutes`: an interpolated percentile, in decimal arithmetic throughout."""
@@ -183,7 +183,7 @@ GROUP BY {key}"""  # noqa: S608
         ends = (domain.opening, domain.closing)
         took = _millis(*ends)
         return f"""
-SELECT site, {_first(domain.closing)} AS delivered, {_minutes(took)} AS took
+SELECT site, {_first(domain.closing)} AS delivered, {minutes_between(*map(_first, ends))} AS took
 FROM (
   SELECT {_first_times(ends)}, min(CASE WHEN {_is(domain.closing)} THEN {site} END) AS site
   FROM (SELECT *, {_TIME} AS event_ts FROM {self.events} WHERE {key} IS NOT NULL)
@@ -212,10 +212,6 @@ def _millis(start: str, end: str) -> str:
 
 def _believable(millis: str) -> str:
     return f"{millis} BETWEEN 0 AND {_LONGEST_MILLIS}"
-
-
-def _minutes(millis: str) -> str:
-    return f"CAST(round(CAST({millis} AS DECIMAL(15,0)) / 60000, 2) AS {_MINUTES})"
 
 
 def _before(time: str, hour: str) -> str:
