@@ -48,8 +48,10 @@ def test_a_root_that_another_process_owns_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_listed_by_the_update_and_by_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aside = LocalRoot(tmp_path, load_settings(environment={})).events / "_unreadable"
-    aside.mkdir(parents=True)
+    root = LocalRoot(tmp_path, load_settings(environment={}))
+    with owned(root, Owner.this_process("caspers demo")):
+        aside = root.events / "_unreadable"
+        aside.mkdir(parents=True)
     (aside / "cut.json.gz").write_bytes(b"")
     (aside / "cut.json.gz.reason").write_text("Unexpected end of input stream\n")
     for method in ("start_spark", "stop"):
