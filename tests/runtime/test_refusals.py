@@ -21,7 +21,7 @@ from caspers_lib.lakebase.connection import MissingDatabaseError
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.runtime import local_business, spark
-from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.settings import load_settings
 
 Refused = Callable[..., CaspersError]
@@ -55,8 +55,15 @@ def refused(root: LocalRoot, monkeypatch: pytest.MonkeyPatch) -> Refused:
     return run
 
 
+def begin(root: LocalRoot) -> None:
+    """A ROOT that a command has owned."""
+    with owned(root, Owner.this_process("caspers demo")):
+        pass
+
+
 def with_table(root: LocalRoot, name: str) -> None:
     """A folder where the table lies."""
+    begin(root)
     (root.table(name) / "_delta_log").mkdir(parents=True)
 
 
@@ -131,6 +138,7 @@ def test_a_sync_to_no_server(
 def test_a_java_that_is_too_old(
     refused: Refused, root: LocalRoot, dataset: Path, words: list[str]
 ) -> None:
+    begin(root)
     root.events.mkdir(parents=True)
     synced = "recommender.refund_recommendations"
     with_table(root, synced if words[0] == "sync" else "lakeflow.all_events")
@@ -189,6 +197,7 @@ def test_a_start_day_outside_the_dataset(refused: Refused, dataset: Path) -> Non
 
 
 def test_a_corrupt_state(refused: Refused, root: LocalRoot, dataset: Path) -> None:
+    begin(root)
     root.replay_state.mkdir(parents=True)
     state = root.replay_state / "_replay_state.json"
     state.write_text("{")
