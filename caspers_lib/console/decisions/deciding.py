@@ -1,7 +1,7 @@
 """Decisions about cases, each in one transaction with the proof that it may be made.
 
-Contract: DESIGN section 8. The same request under the same key is made once, however often it is
-sent: who lost the connection in the middle sends it again.
+The same request under the same key is made once, however often it is sent: who lost the connection
+in the middle sends it again.
 """
 
 import hashlib
@@ -166,8 +166,8 @@ class DecisionStore:
         try:
             return self._decided(wanted, person)
         except (psycopg.OperationalError, PostgresError, psycopg.errors.CheckViolation) as error:
-            # It may have been made before the connection broke: the same key finds that out.
-            # Or another case of the order was decided meanwhile: the next look finds how much.
+            # It may have been made before the connection broke, or another case of the order was
+            # decided meanwhile: the same request finds that out.
             logger.info("database %s: %s; trying once more", self.database.name, error)
         try:
             return self._decided(wanted, person)
@@ -298,13 +298,8 @@ class DecisionStore:
         now = self._situation(connection, answer, wanted.case_id)
         step = next_step(self.kind, now, wanted, person, self.access)
         if self.kind != REFUND_CASES and step.amount_usd != now.amount_usd:
-            # Committed in another database: what it claims counts from now on.
-            if step.amount_usd > now.amount_usd:
-                order_id = answer.order_id or wanted.case_id
-                total = answer.order.total_usd
-                self.ledger.claim(wanted.case_id, order_id, step.amount_usd, total)
-            else:
-                self.ledger.reopen(wanted.case_id)
+            most, order_id = max(step.amount_usd, now.amount_usd), answer.order_id or wanted.case_id
+            self.ledger.claim(wanted.case_id, order_id, most, answer.order.total_usd)
         return self._read(connection, _INSERT, row=_row(now, step, answer, wanted, person))[0]
 
     def _under_key(

@@ -126,7 +126,6 @@ _CLAIM = """
     SET usd = greatest(known.usd, excluded.usd), order_total_usd = excluded.order_total_usd,
         is_settled = false
 """
-_OPEN = "UPDATE console.order_payouts SET is_settled = false WHERE kind = %s AND case_id = %s"
 _LOCK = """
     SELECT FROM console.order_payouts
     WHERE kind = %s AND case_id = %s AND NOT is_settled FOR UPDATE
@@ -196,7 +195,9 @@ class OrderLedger:
     def claim(
         self, case_id: str, order_id: str, usd: Decimal, order_total_usd: Decimal | None
     ) -> None:
-        """Count what a complaint will give, before its decision is recorded.
+        """Count the most that a complaint gives before and after a decision, until it is settled.
+
+        What is counted is committed when this returns, before the decision is recorded.
 
         Args:
             case_id: the complaint.
@@ -212,19 +213,6 @@ class OrderLedger:
         row = (COMPLAINT_CASES.noun, case_id, order_id, usd, order_total_usd)
         with self._ledger() as connection:
             connection.execute(_CLAIM, row)
-
-    def reopen(self, case_id: str) -> None:
-        """Mark what a complaint gives as to be settled, before less is recorded.
-
-        Args:
-            case_id: the complaint.
-
-        Raises:
-            PostgresError: the orders' database can't be reached.
-            psycopg.Error: the ledger can't be made or written.
-        """
-        with self._ledger() as connection:
-            connection.execute(_OPEN, (COMPLAINT_CASES.noun, case_id))
 
     def settle(self, case_id: str) -> None:
         """Count what a complaint's trail says that it gives; a failure is logged, and counts more.
