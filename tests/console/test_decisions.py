@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
-from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.ledger import OrderLedger
 from caspers_lib.console.decisions.steps import next_step
 from caspers_lib.console.decisions.trail import trail_sql
@@ -24,6 +24,7 @@ from caspers_lib.console.decisions.values import (
     TRANSITIONS,
     Action,
     CaseKind,
+    Decided,
     DecisionRequest,
     OrderBalance,
     Refusal,

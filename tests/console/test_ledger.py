@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from caspers_lib.console.access import ConsoleAccess, Person
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.console.decisions import deciding
-from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.ledger import OrderLedger
 from caspers_lib.console.decisions.values import (
     COMPLAINT_CASES,
     REFUND_CASES,
     Action,
+    Decided,
     DecisionRequest,
     Refusal,
 )

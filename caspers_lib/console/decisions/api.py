@@ -21,12 +21,19 @@ from caspers_lib.console.decisions.cases import (
     stream_cases,
 )
 from caspers_lib.console.decisions.charts import Charts
-from caspers_lib.console.decisions.deciding import Decided, DecisionStore
+from caspers_lib.console.decisions.deciding import DecisionStore
 from caspers_lib.console.decisions.desk import CaseStory, Desk
 from caspers_lib.console.decisions.export import csv_lines, label_lines, last_decisions
 from caspers_lib.console.decisions.figures import CaseFigures
 from caspers_lib.console.decisions.trail import LONGEST_REASON, LONGEST_REPLY
-from caspers_lib.console.decisions.values import Action, CaseKind, DecisionRequest, Refusal, Usd
+from caspers_lib.console.decisions.values import (
+    Action,
+    CaseKind,
+    Decided,
+    DecisionRequest,
+    Refusal,
+    Usd,
+)
 from caspers_lib.console.web.errors import STATUS_CODES, Refused, error_answer, refusals
 from caspers_lib.console.web.events import Changes
 from caspers_lib.console.web.identity import person_of

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -29,12 +28,11 @@ from caspers_lib.console.decisions.trail import lock_case
 from caspers_lib.console.decisions.values import (
     REFUND_CASES,
     CaseKind,
+    Decided,
     DecisionRequest,
     OrderBalance,
-    RecordedAction,
     Refusal,
     Situation,
-    Status,
     Step,
 )
 from caspers_lib.console.json_columns import json_sql
@@ -43,44 +41,9 @@ from caspers_lib.console.remembered import Remembered, rest_seconds
 from caspers_lib.errors import PostgresError
 from caspers_lib.lakebase.identifiers import quote_identifier
 
-__all__ = ["Decided", "DecisionStore"]
+__all__ = ["DecisionStore"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """A decision on record.
-
-    Args:
-        case_id: the case.
-        order_id: its order.
-        version: of the case, after it.
-        action: what was done.
-        status_before: where the case was.
-        status: where it is then.
-        amount_before_usd: what the customer got before.
-        amount_usd: what the customer gets.
-        suggested_usd: what the agent suggested then.
-        reason: why.
-        reply: what the customer is told.
-        person: who.
-        decided_at: when, by the database's clock.
-    """
-
-    case_id: str
-    order_id: str
-    version: int
-    action: RecordedAction
-    status_before: Status
-    status: Status
-    amount_before_usd: Decimal
-    amount_usd: Decimal
-    suggested_usd: Decimal | None
-    reason: str
-    reply: str | None
-    person: str
-    decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

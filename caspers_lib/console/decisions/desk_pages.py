@@ -26,9 +26,8 @@ from caspers_lib.console.decisions.cases import (
     case_cities,
     one_case,
 )
-from caspers_lib.console.decisions.deciding import Decided
 from caspers_lib.console.decisions.desk import Desk
-from caspers_lib.console.decisions.values import CaseKind, Refusal
+from caspers_lib.console.decisions.values import CaseKind, Decided, Refusal
 from caspers_lib.console.formats import element_id, money
 from caspers_lib.console.pages import render
 from caspers_lib.console.panels import Panel, snapshot

@@ -10,8 +10,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from caspers_lib.console.decisions.cases import Case
-from caspers_lib.console.decisions.deciding import Decided
-from caspers_lib.console.decisions.values import GIVEN, CaseKind
+from caspers_lib.console.decisions.values import GIVEN, CaseKind, Decided
 
 __all__ = ["csv_lines", "label_lines", "last_decisions"]
 

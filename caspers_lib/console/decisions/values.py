@@ -24,6 +24,7 @@ __all__ = [
     "UNDO_SECONDS",
     "Action",
     "CaseKind",
+    "Decided",
     "DecisionRequest",
     "OrderBalance",
     "Payout",
@@ -209,6 +210,41 @@ class DecisionRequest:
     reason: str = ""
     reply: str | None = None
     key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A decision on record.
+
+    Args:
+        case_id: the case.
+        order_id: its order.
+        version: of the case, after it.
+        action: what was done.
+        status_before: where the case was.
+        status: where it is then.
+        amount_before_usd: what the customer got before.
+        amount_usd: what the customer gets.
+        suggested_usd: what the agent suggested then.
+        reason: why.
+        reply: what the customer is told.
+        person: who.
+        decided_at: when, by the database's clock.
+    """
+
+    case_id: str
+    order_id: str
+    version: int
+    action: RecordedAction
+    status_before: Status
+    status: Status
+    amount_before_usd: Decimal
+    amount_usd: Decimal
+    suggested_usd: Decimal | None
+    reason: str
+    reply: str | None
+    person: str
+    decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
