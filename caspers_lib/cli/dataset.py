@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from caspers_lib.cli.options import DEFAULT_ROOT, AsJson, Root, absolute, local_root
+from caspers_lib.cli.options import DEFAULT_ROOT, AsJson, CycleDays, Root, absolute, local_root
 
 __all__ = ["dataset_app"]
 
@@ -54,10 +54,12 @@ def dataset_generate(
 def dataset_check(
     path: Annotated[Path | None, typer.Argument(help="An events file; the generated one.")] = None,
     root: Root = DEFAULT_ROOT,
+    cycle_days: CycleDays = None,
     as_json: AsJson = False,
 ) -> None:
     """Validate a dataset and say what is in it."""
     from caspers_lib.replay.dataset_check import check_dataset
 
-    report = check_dataset(absolute(path) or local_root(root).dataset_file)
+    file = absolute(path) or local_root(root).dataset_file
+    report = check_dataset(file, cycle_days=cycle_days)
     print(json.dumps(report.as_document(), indent=2) if as_json else "\n".join(report.lines()))

@@ -15,6 +15,7 @@ __all__ = [
     "AsJson",
     "ChaosText",
     "ComplaintRate",
+    "CycleDays",
     "DatasetFile",
     "EventLayout",
     "MaxRate",
@@ -62,6 +63,10 @@ TargetOption = Annotated[
     Literal["default", "complaints", "free", "all"],
     typer.Option("--target", envvar="CASPERS_TARGET", help="Which tasks."),
 ]
+CycleDays = Annotated[
+    int | None,
+    typer.Option("--cycle-days", help="Length of a loop, where the dataset's metadata has none."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -94,6 +99,7 @@ def replay_options(
     chaos: str | None,
     layout: Literal["batched", "per_event"],
     start_day: int | None = None,
+    cycle_days: int | None = None,
 ) -> "ReplayOptions":
     """How a replay is asked to write.
 
@@ -110,6 +116,7 @@ def replay_options(
         pace=Pace(max_rate),
         chaos=None if chaos is None else Chaos.parse(chaos),
         layout=layout,
+        cycle_days=cycle_days,
     )
 
 

@@ -12,6 +12,7 @@ from caspers_lib.cli.options import (
     DEFAULT_ROOT,
     AsJson,
     ChaosText,
+    CycleDays,
     DatasetFile,
     EventLayout,
     MaxRate,
@@ -40,6 +41,7 @@ def replay_tick(
     max_rate: MaxRate = None,
     chaos: ChaosText = None,
     layout: EventLayout = "batched",
+    cycle_days: CycleDays = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
 ) -> None:
     """Write every event between the watermark and now."""
@@ -51,7 +53,7 @@ def replay_tick(
     from caspers_lib.runtime.replay_view import preview_lines
 
     local = local_root(root, start_day=start_day, speed_multiplier=speed)
-    options = replay_options(speed, max_rate, chaos, layout, start_day)
+    options = replay_options(speed, max_rate, chaos, layout, start_day, cycle_days)
     path = absolute(dataset) or local.dataset_file
     replay, now = local_replay(local, path, options), time.time()
     if dry_run:

@@ -15,6 +15,7 @@ from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.chaos_manifest import manifest_batches
 from caspers_lib.replay.clock import event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.dataset_validation import validate_dataset
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.event_counts import window_counts, window_of
 from caspers_lib.replay.form import Form
@@ -129,6 +130,7 @@ class Replay:
             SinkError: the events can't be written.
         """
         after = self.next_window(now).after  # refused before anything is made
+        self._validate(self.store.load())
         events, since = 0, self.pace.monotonic()
         while True:
             piece = self._locked_piece(now, on_events)
@@ -182,6 +184,7 @@ class Replay:
         """
         stored = self.store.load()
         state = self._state(stored, now)
+        self._validate(stored)
         window = Window(state.watermark, state.virtual_time(now))
         if state.pending is not None:
             window = Window(state.watermark, max(window.until, state.pending.until))
@@ -200,6 +203,11 @@ class Replay:
         state = self._state(self.store.load(), now)
         return state.pending or Window(state.watermark, state.virtual_time(now))
 
+    def _validate(self, stored: ReplayState | None) -> None:
+        """Read the whole dataset once, before the first event of it is written."""
+        if stored is None or stored.checked != self.dataset.fingerprint:
+            validate_dataset(self.dataset, self.domain, self.scratch)
+
     def _state(self, stored: ReplayState | None, now: float) -> ReplayState:
         if stored is not None:
             return self._steered(stored, now)
@@ -209,12 +217,7 @@ class Replay:
     def _first_state(self, now: float) -> ReplayState:
         if self.start_day is None:
             raise SettingsError("A first run needs a start day", hint="the default is 70")
-        if not 0 <= self.start_day < self.dataset.cycle_days:
-            raise SettingsError(
-                f"START_DAY is {self.start_day}; the dataset {self.dataset.path} has the days "
-                f"0 to {self.dataset.cycle_days - 1}",
-                hint="choose a day inside the dataset",
-            )
+        self.dataset.check_start_day(self.start_day)
         epoch, speed = self.dataset.epoch, self._first_speed()
         return ReplayState(
             simulation_start=now,
@@ -226,6 +229,7 @@ class Replay:
             last_ts=self.dataset.last_ts,
             chaos=self._asked_chaos(),
             domain=self.domain.name,
+            checked=self.dataset.fingerprint,
         )
 
     def _first_speed(self) -> float:
@@ -266,6 +270,7 @@ class Replay:
             first_ts=self.dataset.first_ts,
             last_ts=self.dataset.last_ts,
             domain=self.domain.name,
+            checked=self.dataset.fingerprint,
         )
 
     @property

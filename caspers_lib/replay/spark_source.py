@@ -1,6 +1,6 @@
 """The Spark data source `caspers_replay`: the dataset's events, batch and stream, in partitions.
 
-Contract: DESIGN section 5. The driver plans from the dataset's metadata; executors run the same
+The driver plans from the dataset's metadata; executors run the same
 DuckDB mapping as the replay in process and hand Arrow batches over. Needs Spark 4.2 and this
 library where the executors run. No other module of `caspers_lib.replay` loads pyspark.
 """
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pyspark.sql.datasource import (
@@ -26,10 +27,11 @@ from pyspark.sql.streaming.datasource import (
 )
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import ReplayStateError, SettingsError
+from caspers_lib.errors import ReplayStateError
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.clock import Clock, event_shift, start_clock
 from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.dataset_validation import validate_dataset
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.partitioning import first_events, partition_windows, timed_groups
 from caspers_lib.replay.row_groups import RowGroup
@@ -110,7 +112,7 @@ class CaspersReplay(DataSource):
             DatasetError: the dataset can't be replayed.
             ReplayStateError: the state can't be read or belongs to another dataset.
         """
-        dataset = EventsFile.open(dataset_path(self.options), self.domain)
+        dataset = _fit_dataset(self.options, self.domain)
         options = batch_options(self.options, epoch=dataset.epoch)
         return ReplayReader(dataset, options, self.domain)
 
@@ -198,7 +200,7 @@ class ReplayStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def _dataset(self) -> EventsFile:
-        return EventsFile.open(dataset_path(self._given), self._domain)
+        return _fit_dataset(self._given, self._domain)
 
     @cached_property
     def _groups(self) -> list[RowGroup]:
@@ -281,6 +283,16 @@ def _played(partition: InputPartition, domain: Domain) -> Iterator["pa.RecordBat
     )
 
 
+def _fit_dataset(options: Mapping[str, str], domain: Domain) -> EventsFile:
+    """The option `path`, judged as the replay does, unless the replay of `state` has done so."""
+    path, folder = dataset_path(options), options.get("state")
+    state = None if folder is None else StateStore(Path(folder)).load()
+    dataset = EventsFile.open(path, domain, begun_cycle=state.cycle_seconds if state else None)
+    if state is None or state.checked != dataset.fingerprint:
+        validate_dataset(dataset, domain)
+    return dataset
+
+
 def _offset(virtual_time: float, shift: int) -> Offset:
     return {"virtual_time": float(virtual_time), "shift": shift}
 
@@ -289,11 +301,7 @@ def _clock_and_shift(source: RunningReplay | GivenStart, dataset: EventsFile) ->
     if isinstance(source, RunningReplay):
         return _running_clock(source, dataset)
     start, day = source.simulation_start, source.start_day
-    if day >= dataset.cycle_days:
-        raise SettingsError(
-            f"The option startDay of caspers_replay is {day}; the dataset {dataset.path} has the "
-            f"days 0 to {dataset.cycle_days - 1}"
-        )
+    dataset.check_start_day(day)
     clock = start_clock(start, epoch=dataset.epoch, start_day=day, speed=source.speed)
     return clock, event_shift(start, epoch=dataset.epoch, start_day=day)
 

@@ -28,6 +28,7 @@ class ReplayOptions:
         pace: how fast it may write.
         chaos: what is made dirty on purpose; None keeps what the replay was begun with.
         layout: JSON lines in few files, or a file per event.
+        cycle_days: length of a loop that is asked for; None keeps the one there is.
     """
 
     speed: float | None = None
@@ -35,6 +36,7 @@ class ReplayOptions:
     pace: Pace = field(default_factory=Pace)
     chaos: Chaos | None = None
     layout: Layout = "batched"
+    cycle_days: int | None = None
 
 
 def local_replay(
@@ -53,13 +55,19 @@ def local_replay(
         ReplayStateError: the state can't be read.
     """
     store = StateStore(root.replay_state)
-    first = store.load() is None
+    state = store.load()
+    events = EventsFile.open(
+        dataset,
+        domain,
+        cycle_days=options.cycle_days,
+        begun_cycle=state.cycle_seconds if state else None,
+    )
     return Replay(
-        dataset=EventsFile.open(dataset, domain),
+        dataset=events,
         sink=VolumeSink(root.events, layout=options.layout),
         store=store,
-        start_day=root.settings.start_day if first else options.start_day,
-        speed=root.settings.speed_multiplier if first else options.speed,
+        start_day=root.settings.start_day if state is None else options.start_day,
+        speed=root.settings.speed_multiplier if state is None else options.speed,
         domain=domain,
         chaos=options.chaos,
         pace=options.pace,

@@ -136,7 +136,7 @@ def read_replay_report(root: LocalRoot, now: float, *, dataset: Path | None = No
     if state is None:
         return ReplayReport(status)
     known = Path(owner.dataset) if owner and owner.dataset else root.dataset_file
-    events = EventsFile.open(dataset or known)
+    events = EventsFile.open(dataset or known, begun_cycle=state.cycle_seconds)
     virtual = state.virtual_time(now)
     loop_begin = state.epoch + state.loop_of(virtual) * state.cycle_seconds
     day = int((virtual - loop_begin) // DAY)

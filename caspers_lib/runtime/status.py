@@ -6,11 +6,10 @@ Contract: DESIGN section 10, `caspers status --json`.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS, SyncSpec
 from caspers_lib.lakebase.server import EmbeddedPostgres, running_dsn
 from caspers_lib.lakebase.target import count_rows
+from caspers_lib.replay.dataset import read_metadata
 from caspers_lib.replay.state import StateStore
 from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.catalog import delta_rows, delta_tables
@@ -80,7 +79,7 @@ def read_status(root: LocalRoot, now: float) -> DemoStatus:
     return DemoStatus(
         root=str(root.path),
         dataset=PathRows(
-            str(dataset), pq.read_metadata(dataset).num_rows if dataset.is_file() else None
+            str(dataset), read_metadata(dataset).num_rows if dataset.is_file() else None
         ),
         events=PathRows(str(root.events), count_events(root.events)),
         unreadable_files=unreadable_files(root.events),

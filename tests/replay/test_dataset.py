@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN
-from caspers_lib.errors import DatasetError
+from caspers_lib.errors import DatasetError, SettingsError
 from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, EVENTS_SCHEMA, SORT_KEY, EventsFile
 from caspers_lib.replay.generator import generate_dataset
 
@@ -48,7 +48,8 @@ def test_a_generated_dataset_describes_itself(small: EventsFile) -> None:
 
 
 def test_it_is_described_without_reading_its_rows(tmp_path: Path, table: pa.Table) -> None:
-    path = write(tmp_path / "events.parquet", table)
+    loop = {EPOCH_KEY: str(EPOCH), CYCLE_KEY: str(2 * DAY)}
+    path = write(tmp_path / "events.parquet", table.replace_schema_metadata(loop))
     before = EventsFile.open(path)
     data = path.read_bytes()
     footer = int.from_bytes(data[-8:-4], "little") + 8
@@ -58,14 +59,67 @@ def test_it_is_described_without_reading_its_rows(tmp_path: Path, table: pa.Tabl
     assert EventsFile.open(path) == before
 
 
-def test_a_file_without_metadata_begins_at_midnight_and_loops_as_the_domain_says(
-    tmp_path: Path, table: pa.Table
+def orders(days: int, at: int = 3_600, first: int = 0) -> list[tuple[int, int]]:
+    """The type and time of an opening event and of one forty minutes later, an order a day."""
+    times = [EPOCH + day * DAY + at for day in range(first, first + days)]
+    return [(kind, time + late) for time in times for kind, late in ((1, 0), (8, 2_400))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "days"),
+    [
+        (orders(1), 1),
+        (orders(30), 30),
+        (orders(200), 200),
+        (orders(91), 91),
+        (orders(90, at=DAY - 600), 90),  # what is opened on its last day ends on the next one
+        (orders(1, at=DAY - 600), 1),
+        ([(8, time) for _, time in orders(3)], 3),
+        (orders(3) + orders(3, first=8), 11),
+    ],
+)
+def test_a_file_without_metadata_begins_at_midnight_and_loops_after_the_days_of_its_data(
+    rows: list[tuple[int, int]], days: int, tmp_path: Path, event_row: Callable[..., Row]
 ) -> None:
-    late = table.set_column(1, "ts_seconds", pc.add(table["ts_seconds"], 40 * DAY))
-    found = EventsFile.open(write(tmp_path / "events.parquet", late))
-    midnight = datetime(2024, 2, 10, tzinfo=UTC)
-    assert found.epoch == midnight.timestamp()
-    assert found.cycle_seconds == GHOST_KITCHEN.cycle_seconds
+    table = pa.Table.from_pylist(
+        [event_row(event_type_id=k, ts_seconds=t + 40 * DAY, sequence=k) for k, t in rows],
+        EVENTS_SCHEMA,
+    )
+    path = write(tmp_path / "events.parquet", table)
+    found = EventsFile.open(path)
+    assert found.epoch == datetime(2024, 2, 10, tzinfo=UTC).timestamp()
+    assert (found.cycle_days, found.start_days) == (days, max(days, 90))
+    assert EventsFile.open(path, cycle_days=7).cycle_days == 7
+    assert EventsFile.open(path, begun_cycle=90 * DAY).cycle_days == 90
+    found.check_start_day(found.start_days - 1)
+    with pytest.raises(SettingsError, match=f"has the days 0 to {found.start_days - 1}"):
+        found.check_start_day(found.start_days)
+
+
+@pytest.mark.parametrize("years", [-40, 40])
+@pytest.mark.parametrize("days", [1, 2, 60])
+def test_a_row_far_from_all_others_is_named_and_does_not_stretch_the_loop(
+    days: int, years: int, tmp_path: Path, event_row: Callable[..., Row]
+) -> None:
+    times = [time for _, time in orders(days)] * 3 + [EPOCH + years * 366 * DAY]
+    rows = [event_row(ts_seconds=t, order_id=f"O{n}") for n, t in enumerate(times)]
+    path = write(tmp_path / "events.parquet", pa.Table.from_pylist(rows, EVENTS_SCHEMA))
+    with pytest.raises(DatasetError, match=f"has 1 of its {len(rows)} rows far from") as caught:
+        EventsFile.open(path)
+    assert f"of order 'O{len(rows) - 1}' on " in caught.value.message
+    assert "--cycle-days" in caught.value.hint
+    assert EventsFile.open(path, cycle_days=90).cycle_days == 90
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [(0, "2, as"), (3, "2, as"), (-1, "2, as")])
+def test_a_loop_that_contradicts_the_file_is_refused(
+    asked: int, allowed: str, tmp_path: Path, table: pa.Table
+) -> None:
+    loop = table.replace_schema_metadata({CYCLE_KEY: str(2 * DAY)})
+    path = write(tmp_path / "events.parquet", loop)
+    with pytest.raises(SettingsError, match=f"must be {allowed}"):
+        EventsFile.open(path, cycle_days=asked)
+    assert EventsFile.open(path, cycle_days=2, begun_cycle=DAY).cycle_days == 2
 
 
 def test_epoch_and_cycle_come_from_the_metadata(tmp_path: Path, table: pa.Table) -> None:

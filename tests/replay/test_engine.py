@@ -1,6 +1,7 @@
 """The replay from its first run through any number of loops."""
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
 from caspers_lib.replay.callable_sink import CallableSink
 from caspers_lib.replay.chaos import Chaos
 from caspers_lib.replay.dataset import SORT_KEY, EventsFile
+from caspers_lib.replay.dataset_check import check_dataset
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.event_batches import event_batches
 from caspers_lib.replay.generator import generate_dataset
@@ -238,19 +240,39 @@ def test_another_dataset_is_refused(
     assert file_tree(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        ({"event_type_id": 9}, "unknown event_type_id 9"),
-        ({"event_type_id": None}, "unknown event_type_id"),
-        ({"order_id": None}, "has no order_id"),
-        ({"location_id": None}, "has no location_id"),
-        ({"sequence": None}, "has no sequence"),
-    ],
-    ids=str,
-)
-def test_a_row_that_is_no_event_stops_the_replay_until_it_is_mended(
-    broken: Row,
+def opened(order: str, sequence: int = 0, location: int = 1) -> Row:
+    return {
+        "event_type_id": 1,
+        "order_id": order,
+        "sequence": sequence,
+        "location_id": location,
+        "items_json": "[]",
+    }
+
+
+UNFIT: dict[str, tuple[list[Row], str]] = {
+    "unknown type": ([{"event_type_id": 9}], "unknown event type ids 9"),
+    "type null": ([{"event_type_id": None}], "null event_type_id in 1"),
+    "order null": ([{"order_id": None}], "null order_id in 1"),
+    "location null": ([{"location_id": None}], "null location_id in 1"),
+    "sequence null": ([{"sequence": None}], "null sequence in 1"),
+    "latitude": ([{"event_type_id": 7, "ping_lat": math.nan}], "infinite in ping_lat in 1 rows"),
+    "items": ([{"event_type_id": 1, "items_json": "[1,]"}], "not a JSON array in items_json"),
+    "route": ([{"event_type_id": 6, "route_json": "x"}], "not a JSON array in route_json"),
+    "same key": ([opened("D"), opened("D")], "2 rows that share .*order 'D' with sequence 0"),
+    "a number a site": ([opened("D"), opened("D", location=2)], "2 rows that share"),
+    "two sites": (
+        [opened("D"), opened("D", sequence=1, location=2)],
+        "1 values of order_id with order_created at more than one location_id, the first 'D'",
+    ),
+    "an older loop": ([opened("D"), opened("D-L12")], "1 values .* later loop, .* is 'D-L12'"),
+    "an older loop's loop": ([opened("D-L1"), opened("D-L1-L2")], "the first is 'D-L1-L2'"),
+}
+
+
+@pytest.mark.parametrize(("unfit", "message"), UNFIT.values(), ids=UNFIT)
+def test_what_the_check_refuses_the_replay_refuses_in_the_same_words_before_it_writes(
+    unfit: list[Row],
     message: str,
     tmp_path: Path,
     event_row: Callable[..., Row],
@@ -258,26 +280,80 @@ def test_a_row_that_is_no_event_stops_the_replay_until_it_is_mended(
     make_replay: MakeReplay,
     file_tree: Tree,
 ) -> None:
-    good = [event_row(ts_seconds=1_704_067_200 + n, sequence=n % 100) for n in range(300)]
-    path = tmp_path / "events.parquet"
-    root, undisturbed = tmp_path / "root", tmp_path / "undisturbed"
-    rows = [*good[:250], {**good[250], **broken}, *good[251:]]
-    replay = make_replay(write_rows(path, rows), root, start_day=0)
+    good = [event_row(ts_seconds=1_704_067_200 + n, sequence=n % 100) for n in range(100)]
+    late = [
+        event_row(**{"ts_seconds": 1_704_067_200 + 2 * DAY, "order_id": "Z", **r}) for r in unfit
+    ]
+    path, root = tmp_path / "events.parquet", tmp_path / "root"
+    replay = make_replay(write_rows(path, [*good, *late]), root, start_day=0)
     with pytest.raises(DatasetError, match=message) as caught:
-        replay.tick(START)
+        check_dataset(path)
     assert str(path) in caught.value.message
     assert "\n" not in caught.value.message
-    assert not list((root / "events").glob("[!.]*"))
+    assert caught.value.hint
+    for judge in (replay.preview, replay.tick):
+        with pytest.raises(DatasetError) as refused:
+            judge(START)
+        assert (refused.value.message, refused.value.hint) == (
+            caught.value.message,
+            caught.value.hint,
+        )
+    assert not root.exists()
     mended = write_rows(path, good)
-    make_replay(mended, root, start_day=0).tick(START + 100)
-    make_replay(mended, undisturbed, start_day=0).tick(START)
-    make_replay(mended, undisturbed, start_day=0).tick(START + 100)
-    assert file_tree(root) == file_tree(undisturbed)
+    assert make_replay(mended, root, start_day=0).tick(START).events == 100
+    before = file_tree(root)
+    broken_again = make_replay(write_rows(path, [*good, *late]), root, start_day=0)
+    known_ends = replace(mended, fingerprint=broken_again.dataset.fingerprint)
+    with pytest.raises(DatasetError, match=message):
+        replace(broken_again, dataset=known_ends).tick(START + 60)
+    assert file_tree(root) == before
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [opened("D-L1"), opened("D-L12")],  # nothing is called D, and no loop is numbered 1 twice
+        [opened("D"), opened("D-L01"), opened("D-L"), opened("D-L1x"), opened("DxL1")],
+        [opened("D"), opened("D", sequence=1), opened("E", location=2)],
+        [opened("D"), {**opened("D", sequence=1, location=2), "event_type_id": 8}],
+    ],
+)
+def test_rows_whose_ids_stay_their_own_in_every_loop_are_played(
+    rows: list[Row],
+    tmp_path: Path,
+    event_row: Callable[..., Row],
+    write_rows: Callable[..., EventsFile],
+    make_replay: MakeReplay,
+    written_lines: Lines,
+) -> None:
+    dataset = write_rows(tmp_path / "d.parquet", [event_row(**row) for row in rows])
+    check_dataset(dataset.path)
+    make_replay(dataset, tmp_path, start_day=0).tick(START)
+    make_replay(dataset, tmp_path, start_day=0).tick(START + 15 * DAY / 60)
+    ids = [json.loads(line)["event_id"] for line in written_lines(tmp_path)]
+    assert len(ids) == len(set(ids)) == 16 * len(rows)
+
+
+def test_a_dataset_is_judged_once_and_again_when_it_is_another_file(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    monkeypatch.setattr(
+        "caspers_lib.replay.engine.validate_dataset",
+        lambda dataset, *_: judged.append(dataset.fingerprint),
+    )
+    for seconds in range(3):
+        make_replay(small, tmp_path).tick(START + seconds)
+    assert judged == [small.fingerprint]
+    copy = shuffled(small, tmp_path / "unsorted.parquet")
+    for seconds in range(3, 6):
+        make_replay(copy, tmp_path).tick(START + seconds)
+    assert judged == [small.fingerprint, copy.fingerprint]
 
 
 @pytest.mark.parametrize("column", ["event_type_id", "order_id"])
-def test_a_row_that_is_no_event_is_named_however_late_it_comes(
-    column: str, tmp_path: Path, small: EventsFile, make_replay: MakeReplay
+def test_a_row_that_became_no_event_after_the_judgement_is_named_however_late_it_comes(
+    column: str, tmp_path: Path, small: EventsFile
 ) -> None:
     table = pa.concat_tables([pq.read_table(small.path)] * 300).sort_by("ts_seconds")
     values = table[column].to_pylist()
@@ -289,9 +365,9 @@ def test_a_row_that_is_no_event_is_named_however_late_it_comes(
     columns = pq.SortingColumn.from_ordering(table.schema, order)
     path = tmp_path / "events.parquet"
     pq.write_table(broken, path, row_group_size=5_000, sorting_columns=columns)
+    batches = event_batches(EventsFile.open(path), Window(None, small.last_ts), 0)
     with pytest.raises(DatasetError, match="can't be replayed: order"):
-        make_replay(EventsFile.open(path), tmp_path, start_day=2).tick(START)
-    assert list((tmp_path / "events").iterdir()) == []
+        list(batches)
 
 
 def shuffled(dataset: EventsFile, path: Path) -> EventsFile:
@@ -311,7 +387,8 @@ def test_an_unsorted_copy_gives_the_same_files(
     for dataset, root in ((small, tmp_path / "a"), (copy, tmp_path / "b")):
         for seconds in (0, 1, 30):
             make_replay(dataset, root, speed=20_000.0).tick(START + seconds)
-    assert file_tree(tmp_path / "a") == file_tree(tmp_path / "b")
+    trees = [file_tree(tmp_path / name / "events") for name in "ab"]
+    assert trees[0] == trees[1]
 
 
 def test_events_come_in_the_order_of_time_through_every_seam(small: EventsFile) -> None:

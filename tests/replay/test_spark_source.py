@@ -502,7 +502,7 @@ def test_sparks_error_says_what_is_wrong_with_an_option_and_a_row(
         query.trigger(availableNow=True).start().awaitTermination()
     assert "UnboundLocalError" not in str(failed.value)
     strange = write_rows(tmp_path / "strange.parquet", [event_row(event_type_id=99)])
-    with pytest.raises(PySparkException, match="unknown event_type_id 99"):
+    with pytest.raises(PySparkException, match="unknown event type ids 99"):
         rows_of(source.read.format("caspers_replay").load(str(strange.path)))
 
 
