@@ -11,6 +11,7 @@ from caspers_lib.replay.dataset_facts import (
     Lateness,
     LocationFacts,
 )
+from caspers_lib.replay.dataset_quarantine import Quarantine
 from caspers_lib.replay.dataset_targets import LEAST_SCALE, Verdict
 from caspers_lib.replay.text_chart import bars
 
@@ -28,12 +29,15 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MARKS = {True: "✓", False: "✗"}
 
 
-def report_lines(facts: DatasetFacts, verdicts: Sequence[Verdict]) -> list[str]:
+def report_lines(
+    facts: DatasetFacts, verdicts: Sequence[Verdict], quarantine: Quarantine
+) -> list[str]:
     """The whole report; sections without anything to say are left out."""
     shown = sorted(facts.locations, key=lambda at: -sum(at.daily))[:_MOST_LOCATIONS]
     locations = sorted(shown, key=lambda at: at.location_id)
     sections = [
         _totals(facts),
+        _quarantine(quarantine, facts.rows),
         _daily(facts, locations),
         _hours(locations),
         _weekdays(facts),
@@ -66,6 +70,21 @@ def _totals(facts: DatasetFacts) -> list[str]:
         f"fingerprint {facts.fingerprint}",
         *(f"{a}{_INDENT}{b}".rstrip() for a, b in zip(kinds[:half], right, strict=True)),
     ]
+
+
+def _quarantine(quarantine: Quarantine, rows: int) -> list[str]:
+    total = sum(group.events for group in quarantine.groups)
+    lines = [f"The tables would set {total:,} of {rows:,} events aside, in quarantine"]
+    for group in quarantine.groups:
+        words = (
+            f"{group.events:,} {_plain(group.event_type)}",
+            f"the first in order {_name(group.first_order)}",
+            _plain(group.comment),
+        )
+        lines += _wrapped(f"{group.rule}: ", words)
+    if quarantine.unjudged:
+        lines += _wrapped("not judged here, Spark alone can: ", quarantine.unjudged)
+    return lines
 
 
 # --- orders over time -------------------------------------------------------------------------

@@ -26,11 +26,13 @@ from caspers_lib.replay.dataset_facts import (
     LocationFacts,
     Story,
 )
+from caspers_lib.replay.dataset_quarantine import Quarantine
 from caspers_lib.replay.dataset_targets import TARGETS, verdicts
 from caspers_lib.replay.dataset_text import report_lines
 from caspers_lib.replay.generator import generate_dataset
 
 DAY = 86_400
+NOTHING = Quarantine((), ())
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,7 @@ def event(order: str, minute: int, type_id: int, day: int = 0, location: int = 1
         "location_id": location,
         "order_id": order,
         "sequence": type_id - 1,
+        "items_json": '[{"qty": 1, "price": 9.5}]' if type_id == 1 else None,
     }
 
 
@@ -203,7 +206,7 @@ def test_a_brand_launches_or_exits_where_its_absence_is_no_chance(tmp_path: Path
     def sells(brand: int, days: range, *, location: int = 1, orders: int = 1) -> None:
         for day, number in itertools.product(days, range(orders)):
             order = f"{brand}-{location}-{day}-{number}"
-            line = f'{{"brand_id": {brand}}}'
+            line = f'{{"brand_id": {brand}, "qty": 1, "price": 1}}'
             row = event(order, 0, 1, day=day, location=location)
             rows.append({**row, "items_json": f"[{line}, {line}]"})
 
@@ -304,7 +307,7 @@ def facts_of_length(days: int, locations: int = 1) -> DatasetFacts:
 
 @pytest.mark.parametrize(("days", "columns", "column"), [(90, 90, "a day"), (365, 53, "7 days")])
 def test_a_long_cycle_is_drawn_in_whole_weeks(days: int, columns: int, column: str) -> None:
-    text = report_lines(facts_of_length(days), ())
+    text = report_lines(facts_of_length(days), (), NOTHING)
     at = next(n for n, line in enumerate(text) if line.startswith("Orders by city"))
     assert f"(a column is {column};" in text[at]
     upper, lower, calendar = text[at + 2 : at + 5]
@@ -318,7 +321,7 @@ def test_a_long_cycle_is_drawn_in_whole_weeks(days: int, columns: int, column: s
 @pytest.mark.parametrize("days", [14, 98, 99, 686, 687, 5_000])
 def test_no_length_and_no_number_of_cities_makes_a_line_too_long(days: int) -> None:
     facts = facts_of_length(days, locations=40)
-    lines = report_lines(facts, verdicts(facts))
+    lines = report_lines(facts, verdicts(facts), NOTHING)
     assert max(map(len, lines)) <= 100
     assert "  and 28 smaller locations" in lines
 
@@ -365,7 +368,7 @@ def test_targets_grow_with_the_scale() -> None:
 
 def test_a_missed_or_unmeasured_target_is_marked() -> None:
     facts = facts_of_length(90)
-    text = "\n".join(report_lines(facts, verdicts(facts)))
+    text = "\n".join(report_lines(facts, verdicts(facts), NOTHING))
     assert re.search(r"✗ orders +1,000,000,000  wanted 700,000 to 800,000", text)
     assert re.search(r"✗ growth of Chicago +-  wanted", text)
     assert re.search(r"Targets of the canonical dataset: \d+ of 18 met", text)
@@ -496,10 +499,12 @@ def test_values_that_no_event_shows_are_not_judged(table: pa.Table, tmp_path: Pa
 
 
 def test_text_that_only_looks_like_broken_json_is_accepted(tmp_path: Path) -> None:
-    rows = [event("a", 0, 1), event("b", 1, 1)]
-    rows[0]["items_json"] = '[{"name": "Nan Bread, nan, [inf]", "note": "x,]", "n": 1e400}]'
+    rows = [event(order, 0, 1) for order in "abcd"]
+    rows[0]["items_json"] = (
+        '[{"qty": 1, "price": 1, "name": "Nan Bread, nan, [inf]", "note": "x,]", "n": 1e400}]'
+    )
     rows[1]["items_json"] = '["[NaN", ": -Infinity", ",}"]'
-    assert facts_of(tmp_path, rows).orders == 2
+    assert facts_of(tmp_path, rows).orders == 4
 
 
 def test_a_story_that_the_generator_did_not_write_is_refused(tmp_path: Path) -> None:
