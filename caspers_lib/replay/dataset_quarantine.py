@@ -7,7 +7,8 @@ the fields in a body are judged as Spark's JSON reader judges them.
 
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from functools import partial
@@ -169,11 +170,43 @@ def _json_reader(kind: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         try:
-            return to_json(validator.validate_json(text)).decode()
+            value = validator.validate_json(text)
+            if "{" in text:
+                for occurrence in _occurrences(text):
+                    validator.validate_python(occurrence)
         except ValidationError:
             return ""
+        return to_json(value).decode()
 
     return read
+
+
+def _occurrences(text: str) -> Iterator[object]:
+    """Where a name is there twice the last one counts, but each of its values must fit.
+
+    Yields:
+        the value of the text with the first value of each such name, with the second, and so on.
+    """
+    most = 1
+
+    def chosen(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal most
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            counts: Counter[str] = Counter()
+            for name, value in pairs:
+                if counts[name] <= number:
+                    fields[name] = value
+                counts[name] += 1
+            most = max(most, *counts.values())
+        return fields
+
+    number = 0
+    value = json.loads(text, object_pairs_hook=chosen)
+    while number + 1 < most:  # nothing more where no name is there twice
+        yield value
+        number += 1
+        value = json.loads(text, object_pairs_hook=chosen)
 
 
 def _schema(kind: str) -> core_schema.CoreSchema:

@@ -8,7 +8,7 @@ library where the executors run. No other module of `caspers_lib.replay` loads p
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -27,9 +27,15 @@ from pyspark.sql.streaming.datasource import (
 )
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import ReplayStateError
+from caspers_lib.errors import ReplayStateError, SettingsError
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
-from caspers_lib.replay.clock import Clock, event_shift, start_clock
+from caspers_lib.replay.clock import (
+    CALENDAR_END,
+    CALENDAR_START,
+    Clock,
+    event_shift,
+    start_clock,
+)
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.dataset_validation import validate_dataset
 from caspers_lib.replay.event_batches import event_batches
@@ -141,6 +147,7 @@ class ReplayReader(DataSourceReader):
 
     Raises:
         ReplayStateError: the state can't be read or belongs to another dataset.
+        SettingsError: an event's time would lie outside the years 1 to 9999.
     """
 
     def __init__(self, dataset: EventsFile, options: BatchOptions, domain: Domain) -> None:
@@ -154,6 +161,13 @@ class ReplayReader(DataSourceReader):
             p0 = clock.start
         self._window = Window(options.after, p0 if options.until is None else options.until)
         self._shift = shift if options.shift is None else options.shift
+        first, last = (second + self._shift for second in (dataset.first_ts, self._window.until))
+        if first < CALENDAR_START or last > CALENDAR_END:
+            raise SettingsError(
+                f"The window of caspers_replay ends at virtual second {self._window.until:g}, the "
+                f"shift is {self._shift} s; event times must lie in the years 1 to 9999",
+                hint="an option until is a dataset day or a timestamp, and a shift is in seconds",
+            )
 
     def partitions(self) -> list[InputPartition]:
         """Windows of about as many events each."""
@@ -303,7 +317,8 @@ def _clock_and_shift(source: RunningReplay | GivenStart, dataset: EventsFile) ->
     start, day = source.simulation_start, source.start_day
     dataset.check_start_day(day)
     clock = start_clock(start, epoch=dataset.epoch, start_day=day, speed=source.speed)
-    return clock, event_shift(start, epoch=dataset.epoch, start_day=day)
+    shift = event_shift(start, epoch=dataset.epoch, start_day=day)
+    return replace(clock, end=CALENDAR_END - max(0, shift)), shift
 
 
 def _running_clock(source: RunningReplay, dataset: EventsFile) -> tuple[Clock, int]:

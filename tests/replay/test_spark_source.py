@@ -169,6 +169,15 @@ def test_days_and_timestamps_mean_the_same_virtual_seconds() -> None:
         assert (options.after, options.until) == wanted
 
 
+@pytest.mark.parametrize(
+    "far", [{"until": "1e30"}, {"shift": "253402300800"}, {"shift": "-99999999999999"}], ids=str
+)
+def test_a_window_out_of_the_calendar_is_refused(far: dict[str, str], small: EventsFile) -> None:
+    options = batch_options(far, epoch=small.epoch)
+    with pytest.raises(SettingsError, match="must lie in the years 1 to 9999"):
+        ReplayReader(small, options, GHOST_KITCHEN)
+
+
 def test_a_dataset_a_start_day_and_a_state_that_do_not_fit_are_refused(
     small: EventsFile, tmp_path: Path
 ) -> None:
