@@ -1,22 +1,26 @@
 """The replay's clock: wall-clock seconds to virtual seconds, piecewise.
 
 A new speed, a pause or a seek adds a segment and never rewrites the past; virtual time goes back by
-a seek alone. It ends with the calendar that every reader of events can show.
+a seek alone. It ends with the times that the tables can hold.
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from caspers_lib.errors import SettingsError
+from caspers_lib.spark_sql import FIRST_YEAR, LAST_YEAR
 
 __all__ = [
     "CALENDAR_END",
     "CALENDAR_START",
     "DAY",
+    "EVENTS_END",
+    "EVENTS_START",
     "MAX_SPEED",
     "Clock",
     "Segment",
     "event_shift",
+    "last_virtual_second",
     "start_clock",
     "utc_text",
 ]
@@ -25,6 +29,9 @@ DAY = 86_400
 # A day within the years 1 to 9999, which Python, Spark and PostgreSQL show in any time zone.
 CALENDAR_START = -62_135_510_400
 CALENDAR_END = 253_402_214_400
+# What the rules of the tables take for an event's time, and a day less.
+EVENTS_START = int(datetime(FIRST_YEAR, 1, 2, tzinfo=UTC).timestamp())
+EVENTS_END = int(datetime(LAST_YEAR, 12, 31, tzinfo=UTC).timestamp())
 MAX_SPEED = 1_000_000.0
 """Virtual seconds a wall-clock second: a loop of 90 days in eight seconds."""
 
@@ -137,6 +144,15 @@ def start_clock(wall: float, *, epoch: int, start_day: int, speed: float) -> Clo
 def event_shift(wall: float, *, epoch: int, start_day: int) -> int:
     """Seconds from virtual time to emitted time: midnight(s) - start_day days - epoch."""
     return int(wall // DAY) * DAY - start_day * DAY - epoch
+
+
+def last_virtual_second(shift: int) -> int:
+    """The last virtual second of which an event may bear the time.
+
+    Args:
+        shift: seconds from virtual to emitted time.
+    """
+    return min(CALENDAR_END, EVENTS_END - shift)
 
 
 def utc_text(seconds: float) -> str:

@@ -34,6 +34,7 @@ from caspers_lib.replay.clock import (
     CALENDAR_START,
     Clock,
     event_shift,
+    last_virtual_second,
     start_clock,
 )
 from caspers_lib.replay.dataset import EventsFile
@@ -318,7 +319,7 @@ def _clock_and_shift(source: RunningReplay | GivenStart, dataset: EventsFile) ->
     dataset.check_start_day(day)
     clock = start_clock(start, epoch=dataset.epoch, start_day=day, speed=source.speed)
     shift = event_shift(start, epoch=dataset.epoch, start_day=day)
-    return replace(clock, end=CALENDAR_END - max(0, shift)), shift
+    return replace(clock, end=last_virtual_second(shift)), shift
 
 
 def _running_clock(source: RunningReplay, dataset: EventsFile) -> tuple[Clock, int]:

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from caspers_lib.errors import ReplayStateError
-from caspers_lib.replay.clock import CALENDAR_END, CALENDAR_START, DAY, Clock, Segment
+from caspers_lib.replay.clock import (
+    CALENDAR_END,
+    CALENDAR_START,
+    DAY,
+    EVENTS_END,
+    EVENTS_START,
+    Clock,
+    Segment,
+    last_virtual_second,
+)
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.form import Form
 from caspers_lib.replay.window import Window
@@ -76,8 +85,8 @@ class ReplayState:
     events_per_file: int | None = None
 
     def __post_init__(self) -> None:
-        """End the clock where virtual or emitted time would leave the calendar."""
-        end = CALENDAR_END - max(0, self.shift_seconds)
+        """End the clock where events would leave the times that the tables hold."""
+        end = last_virtual_second(self.shift_seconds)
         object.__setattr__(self, "clock", replace(self.clock, end=end))
 
     @property
@@ -221,8 +230,10 @@ class ReplayState:
             if not _is_shown(second):
                 raise ValueError(f"the time {second!r} is not within the years 1 to 9999")
         for second in virtual:
-            if not _is_shown(second + self.shift_seconds):
-                raise ValueError(f"events of {second!r} get a ts outside the years 1 to 9999")
+            if not EVENTS_START <= second + self.shift_seconds <= EVENTS_END:
+                raise ValueError(
+                    f"events of virtual second {second!r} get a ts of no table's years"
+                )
 
 
 def _is_number(value: object) -> bool:

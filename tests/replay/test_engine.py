@@ -246,7 +246,7 @@ def opened(order: str, sequence: int = 0, location: int = 1) -> Row:
         "order_id": order,
         "sequence": sequence,
         "location_id": location,
-        "items_json": "[]",
+        "items_json": '[{"qty": 1, "price": 9.5}]',
     }
 
 

@@ -38,7 +38,7 @@ STATE = ReplayState(
     events_per_file=100_000,
 )
 
-seconds = st.floats(0, 1e10) | st.integers(0, 10**10)
+seconds = st.floats(0, 4e9) | st.integers(0, 4 * 10**9)
 segment_lists = st.lists(
     st.builds(Segment, seconds, seconds, st.floats(0, 1e6) | st.integers(0, 10**6)),
     min_size=1,
@@ -52,9 +52,9 @@ def states(draw: st.DrawFn) -> ReplayState:
     pending = Window(watermark, (watermark or 0) + later)
     return ReplayState(
         simulation_start=draw(seconds),
-        epoch=draw(st.integers(0, 10**10)),
+        epoch=draw(st.integers(0, 4 * 10**9)),
         cycle_seconds=draw(st.integers(1, 10**9)),
-        shift_seconds=draw(st.integers(-(10**10), 10**10)),
+        shift_seconds=draw(st.integers(-2 * 10**9, 2 * 10**9)),
         clock=Clock(draw(segment_lists)),
         watermark=watermark,
         pending=pending if watermark is None or draw(st.booleans()) else None,
