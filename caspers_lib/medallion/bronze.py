@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.domain.rules import RESCUED
+from caspers_lib.errors import PipelineError
 from caspers_lib.spark_sql import one_json_value, quote_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _EVERY_FILE = {
     "maxFileAge": "1000000000d", "recursiveFileLookup": "true", "ignoreMissingFiles": "true"
 }  # fmt: skip
 
+_PATTERN = frozenset("{}[]*?\\")
+
 
 def event_ddl(domain: Domain = GHOST_KITCHEN) -> str:
     """The explicit schema of a landed event, as Spark DDL text."""
@@ -53,7 +56,17 @@ def json_events(
 
     Returns:
         The columns of `all_events`; an empty line is no row.
+
+    Raises:
+        PipelineError: the path has a character that Spark takes for a pattern.
     """
+    if not _PATTERN.isdisjoint(path):
+        # A stream would find nothing, without an error.
+        raise PipelineError(
+            f"The folder of the events is {path!r}; Spark takes each of "
+            f"{' '.join(sorted(_PATTERN))} in a path for a pattern",
+            hint="give a link to it whose name has none of them",
+        )
     reader = spark.readStream if stream else spark.read
     # Lines, not parsed JSON: Spark's JSON source leaves out what its schema doesn't name.
     lines = reader.format("text").options(**_EVERY_FILE).load(path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from caspers_lib.errors import PipelineError
 from caspers_lib.medallion.bronze import direct_events, event_ddl, json_events
 from tests.medallion.landed import event
 from tests.oracle import rows_of
@@ -174,3 +175,11 @@ def test_a_row_names_its_file_and_when_it_came_in(landed: list[dict[str, Any]]) 
     assert broken["source_file"].endswith("/events/part-00000-b-c000.json")
     age = datetime.now(UTC).replace(tzinfo=None) - broken["ingest_ts"]
     assert abs(age.total_seconds()) < 3600  # a session in another zone would be hours off
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a{b,c}", "a*", "a?", "back\\slash"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_path_that_spark_takes_for_a_pattern_is_refused(name: str, stream: bool) -> None:
+    never_used: Any = None
+    with pytest.raises(PipelineError, match="for a pattern"):
+        json_events(never_used, f"/Volumes/{name}/events", stream=stream)
