@@ -260,6 +260,19 @@ def test_a_page_that_moves_under_the_pointer_lets_no_second_click_decide(
     expect(page.locator(".case").nth(3)).to_have_class(re.compile("decided"))
 
 
+def test_quick_keys_decide_each_row_that_they_were_pressed_on(
+    business: Any, console: ConsoleServer, page: Page
+) -> None:
+    page.goto(f"{console.url}/refunds")
+    for _ in range(6):
+        page.keyboard.press("j")
+        page.keyboard.press("a")
+    expect(page.locator(".case.decided")).to_have_count(6)
+    settle(page)
+    made = decisions(business, REFUND_CASES)
+    assert sorted(case_id for case_id, _, _ in made) == [f"order-{n}" for n in range(24, 30)]
+
+
 def test_two_clicks_for_what_is_selected_decide_it_once(
     business: Any, console: ConsoleServer, page: Page
 ) -> None:

@@ -80,10 +80,11 @@
   // Who pressed a button that is gone goes on from its row.
   let acted = null;
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.target.id === "desk") acted = current()?.id;
+    acted = event.target.closest?.(".case")?.id ?? acted;
   });
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.target !== list) return;
+    htmx.process(list);
     count();
     if (acted && document.activeElement === document.body) {
       document.getElementById(acted)?.focus({ preventScroll: true });
