@@ -41,7 +41,7 @@ def counted(value: int, noun: str, plural: str = "") -> str:
 
 def money(usd: Decimal | None) -> str:
     """An amount of USD to the cent: `$1,234.50`."""
-    if usd is None:
+    if usd is None or not usd.is_finite():
         return ABSENT
     return f"{'-' if usd < 0 else ''}${abs(usd):,.2f}"
 

@@ -421,3 +421,18 @@ def test_a_page_settles_what_a_killed_console_left(
     monkeypatch.undo()
     page = words(client.get("/refunds/case?case_id=o-1").text)
     assert "Order total $93.50. Given: nothing, left to give $93.50." in page
+
+
+@pytest.mark.usefixtures("story_tables")
+@pytest.mark.parametrize(
+    ("total", "refused"), [("NaN", "no_total"), ("-1", "above_total"), ("0", "above_total")]
+)
+def test_a_total_that_is_no_amount_gives_nothing_and_is_shown(
+    till: Till, business: Any, client: httpx.Client, total: str, refused: str
+) -> None:
+    with business.connect(REFUND_CASES.spec) as connection:
+        table = ORDERS["orders"].target
+        connection.execute(f"UPDATE {table} SET order_revenue = %s".encode(), (total,))
+    assert {till.give(case_id, "0.01") for case_id in ("o-1", "c-1")} == {refused}
+    assert client.get("/refunds/case?case_id=o-1").status_code == 200
+    assert client.get("/api/complaints/story?case_id=c-1").status_code == 200

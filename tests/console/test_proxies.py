@@ -95,7 +95,7 @@ def test_a_root_path_is_served_whether_the_proxy_takes_it_off_or_not(
 
 def test_redirects_stay_below_the_prefix_under_the_proxys_name(behind: TestClient) -> None:
     public = {
-        "X-Forwarded-Prefix": "/casper", "X-Forwarded-Proto": "https",
+        "X-Forwarded-Prefix": "/casper", "X-Forwarded-Proto": "https, http",
         "X-Forwarded-Host": "ops.example.com, inner.example", "Accept": "text/html",
     }  # fmt: skip
     own = {**public, "Origin": "https://ops.example.com"}

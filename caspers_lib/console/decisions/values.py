@@ -283,8 +283,8 @@ class OrderBalance:
 
     @property
     def left_usd(self) -> Decimal | None:
-        """What may still be given; None while the total is not known."""
-        if self.total_usd is None:
+        """What may still be given; None while the total is not known, or is no number."""
+        if self.total_usd is None or not self.total_usd.is_finite():
             return None
         return max(self.total_usd - self.given_usd, Decimal("0.00"))
 

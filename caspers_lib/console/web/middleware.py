@@ -97,16 +97,19 @@ class PublicAddress:
         root, headers = self._root_path, Headers(scope=scope)
         scope = dict(scope)
         if self._proxy:
-            # Each proxy on the way adds what it took off, and the host that it was asked for.
+            # Each proxy on the way adds the prefix that it took off; the first saw the browser.
             prefixes = headers.get("x-forwarded-prefix", "").split(",")
             root = "".join(prefix.strip().rstrip("/") for prefix in prefixes) or root
-            host = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+            host, scheme = (
+                headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip()
+                for name in ("host", "proto")
+            )
             if not is_root_path(root) or (host and not _HOST.fullmatch(host)):
                 await _wrong_address()(scope, receive, send)
                 return
-            if host:
-                kept = [pair for pair in scope["headers"] if pair[0] != b"host"]
-                scope["headers"] = [*kept, (b"host", host.encode("latin-1"))]
+            seen = {b"host": host.encode(), b"x-forwarded-proto": scheme.encode("latin-1")}
+            kept = [pair for pair in scope["headers"] if not seen.get(pair[0])]
+            scope["headers"] = [*kept, *(pair for pair in seen.items() if pair[1])]
         path = scope["path"]
         if root:
             below = path == root or path.startswith(f"{root}/")
