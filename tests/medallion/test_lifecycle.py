@@ -1,12 +1,23 @@
 """The lifecycle of a few orders, worked out by hand."""
 
+import json
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.domain.tables import bronze_table, lifecycle_table
+from caspers_lib.medallion.bronze import events_of_lines
+from caspers_lib.medallion.incremental import update_derived_tables
 from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.positions import PositionsFile
+from caspers_lib.medallion.quality import accepted_events
+from tests.medallion.business import under
+from tests.medallion.landed import ITEM, created, event
 from tests.oracle import COLUMNS, rows_of
 
 pytestmark = pytest.mark.spark
@@ -71,3 +82,33 @@ def test_an_order_whose_creation_never_came_has_no_day_yet(orders: Orders) -> No
 
 def test_a_wrong_clock_shows_as_negative_minutes(orders: Orders) -> None:
     assert orders["skewed"]["total_minutes"] == Decimal("-1.00")
+
+
+def test_new_events_merged_into_rows_give_what_all_of_them_give(
+    spark: Any, schema: str, tmp_path: Path
+) -> None:
+    bronze, silver = bronze_table(GHOST_KITCHEN), lifecycle_table(GHOST_KITCHEN)
+    types = [t.name for t in GHOST_KITCHEN.event_types if t.name != "order_created"]
+    # Orders that begin late, go on, end, and get an earlier event of a type they have had.
+    arrivals = [
+        [event(f"a{n}", event_type=types[n], order_id=f"O{n % 3}", ts=f"2024-03-11 0{n}:30:00.000")
+         for n in range(6)],
+        [created("c0", ITEM, order_id="O0", ts="2024-03-10 23:59:59.999"),
+         event("b1", event_type=types[1], order_id="O1", ts="2024-03-10 23:00:00"),
+         event("b2", event_type="delivered", order_id="O2", ts="2024-03-11 09:00:00.5"),
+         created("c9", ITEM, order_id="O9", ts="2024-03-12 00:00:00.000"),
+         event("bad", event_type=types[0], order_id="O0", ts="1024-03-12 00:00:00.000")],
+    ]  # fmt: skip
+    with under(spark, {"spark.sql.session.timeZone": "America/Los_Angeles"}):
+        spark.sql(replace(bronze, name=f"{schema}.{bronze.name}").create_sql())
+        for number, arrived in enumerate(arrivals):
+            lines = spark.createDataFrame([(json.dumps(e),) for e in arrived], "value STRING")
+            events_of_lines(lines, "'x'").write.insertInto(f"{schema}.{bronze.name}")
+            (done,) = update_derived_tables(
+                spark, schema, PositionsFile(tmp_path / "positions.json"), only={silver.name}
+            )
+            assert done.how.startswith(("computed whole: first update", "5 new events")[number])
+        table = spark.table(f"{schema}.{silver.name}")
+        whole = order_lifecycle(accepted_events(spark.table(f"{schema}.{bronze.name}")))
+        assert table.count() == 4
+        assert sorted(map(repr, rows_of(table))) == sorted(map(repr, rows_of(whole)))
