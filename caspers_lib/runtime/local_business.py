@@ -38,6 +38,7 @@ from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
 from caspers_lib.runtime.agent_models import agent_model, complaint_writer
 from caspers_lib.runtime.catalog import register_tables
+from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
@@ -320,7 +321,8 @@ class LocalBusiness:
 
     def _pipeline(self, report: Report) -> str:
         self.update_tables(report)
-        return "bronze, silver and gold are up to date"
+        done, bad = "bronze, silver and gold are up to date", unreadable_files(self.root.events)
+        return f"{done}; {len(bad)} unreadable files, see `caspers status`" if bad else done
 
     def update_tables(
         self, report: Report, *, full_refresh: bool = False
