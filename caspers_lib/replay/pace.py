@@ -13,6 +13,8 @@ from caspers_lib.errors import SettingsError
 
 __all__ = ["Pace"]
 
+_LEAST_CAP = 0.001  # an event in a quarter of an hour; longer waits are a mistake
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -24,7 +26,7 @@ class Pace:
         sleep: waits for some wall-clock seconds.
 
     Raises:
-        SettingsError: the cap is not a number above 0.
+        SettingsError: the cap is not a number of 0.001 or more.
     """
 
     events_per_second: float | None = None
@@ -34,9 +36,10 @@ class Pace:
     def __post_init__(self) -> None:
         """Refuse a cap under which nothing could be written."""
         cap = self.events_per_second
-        if cap is not None and not (math.isfinite(cap) and cap > 0):
+        if cap is not None and not (math.isfinite(cap) and cap >= _LEAST_CAP):
             raise SettingsError(
-                f"The cap is {cap} events per second; it must be a number above 0",
+                f"The cap is {cap} events per second; it must be a number above 0, at least "
+                f"{_LEAST_CAP}",
                 hint="leave it out to write as fast as it goes",
             )
 

@@ -358,7 +358,11 @@ def test_baskets_hold_dishes_of_brands_that_sell_there_on_that_day(tmp_path: Pat
     ("arguments", "message"),
     [
         ({"days": 0}, "days is 0; it must be 1 or more"),
-        ({"scale": 0.0}, "scale is 0.0; it must be a number above 0"),
+        ({"scale": 0.0}, "scale is 0.0; it must be a number above 0, at most 100"),
+        ({"scale": 1e9}, "it must be a number above 0, at most 100"),
+        ({"days": 10_000_000}, "days is 10000000, .* must be at most 3,660"),
+        ({"start": date(1969, 12, 31)}, "start is 1969-12-31; .* in the years 1970 to 9999"),
+        ({"start": date(9999, 12, 1)}, "start is 9999-12-01; .* in the years 1970 to 9999"),
         ({"scale": float("nan")}, "scale is nan"),
         ({"scale": float("inf")}, "scale is inf"),
         ({"seed": -1}, "seed is -1; it must be 0 or more"),

@@ -119,7 +119,7 @@ def test_a_run_that_is_stopped_leaves_the_rest_to_the_next_one(
     assert first.events + rest.events == len(written_lines(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("cap", [0.0, -5.0, math.nan, math.inf])
+@pytest.mark.parametrize("cap", [0.0, -5.0, 1e-300, math.nan, math.inf])
 def test_a_cap_that_lets_nothing_through_is_refused(cap: float) -> None:
     with pytest.raises(SettingsError, match="must be a number above 0"):
         Pace(cap)

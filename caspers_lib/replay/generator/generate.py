@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import SettingsError
+from caspers_lib.replay.clock import CALENDAR_END, DAY
 from caspers_lib.replay.dataset import CYCLE_KEY, EPOCH_KEY, STORY_KEY
 from caspers_lib.replay.generator.cities import CITIES
 from caspers_lib.replay.generator.dimensions import dimension_tables
@@ -25,7 +26,8 @@ from caspers_lib.replay.generator.writing import (
 
 __all__ = ["generate_dataset"]
 
-_DAY = 86_400
+_MAX_DAYS = 3_660
+_MAX_SCALE = 100
 _EVENTS = "events.parquet"
 
 
@@ -49,8 +51,8 @@ def generate_dataset(
         folder: where the files go; made if it isn't there. Files appear whole, events last.
         seed: any whole number >= 0.
         days: days on which orders come in; the last orders' events may run past the end.
-        scale: factor on the number of orders, > 0; 1 gives about 75,000 in 90 days.
-        start: the first day of the story (UTC).
+        scale: factor on the number of orders, > 0, up to 100; 1 gives about 75,000 in 90 days.
+        start: the first day of the story (UTC), in the years 1970 to 9999 as all its days.
         first_day: days of the story that pass before the dataset begins. Its epoch is the day
             after them, and the listings' days count from there.
         progress: told the share that is done, 0 to 1, as rows are written.
@@ -60,17 +62,18 @@ def generate_dataset(
         The path of `events.parquet`.
 
     Raises:
-        SettingsError: a bad `seed`, `days`, `scale` or `first_day`, a scale that gives no order at
-            all, or a domain without the events of a delivery.
+        SettingsError: a bad `seed`, `days`, `scale`, `start` or `first_day`, a scale that gives no
+            order at all, or a domain without the events of a delivery.
         DatasetError: the folder can't be written.
     """
     _check(seed, days, scale, first_day, domain)
-    epoch = ((start - date(1970, 1, 1)).days + first_day) * _DAY
+    _check_span(start, first_day + days)
+    epoch = ((start - date(1970, 1, 1)).days + first_day) * DAY
     dimensions = dimension_tables(first_day)
     names = [*(f"{name}.parquet" for name in dimensions), _EVENTS]
     metadata = {
         EPOCH_KEY: b"%d" % epoch,
-        CYCLE_KEY: b"%d" % (days * _DAY),
+        CYCLE_KEY: b"%d" % (days * DAY),
         STORY_KEY: _story(seed, scale, first_day),
     }
     orders = kitchen_days(seed, start=start, first_day=first_day, days=days, scale=scale)
@@ -108,9 +111,9 @@ def _check(seed: int, days: int, scale: float, first_day: int, domain: Domain) -
             raise SettingsError(
                 f"{name} is {value}; it must be {least} or more", hint=f"the default is {usual}"
             )
-    if not 0 < scale < float("inf"):
+    if not 0 < scale <= _MAX_SCALE:
         raise SettingsError(
-            f"scale is {scale}; it must be a number above 0",
+            f"scale is {scale}; it must be a number above 0, at most {_MAX_SCALE}",
             hint="1 is about 75,000 orders in 90 days",
         )
     missing = [name for name in EVENT_NAMES if name not in domain.types_by_name]
@@ -118,4 +121,19 @@ def _check(seed: int, days: int, scale: float, first_day: int, domain: Domain) -
         raise SettingsError(
             f"The domain {domain.name} has no event type {', '.join(missing)}",
             hint="the generator makes the life of delivery orders; other domains bring their data",
+        )
+
+
+def _check_span(start: date, days: int) -> None:
+    if days > _MAX_DAYS:
+        raise SettingsError(
+            f"days is {days}, with those of the story before the dataset; it must be at most "
+            f"{_MAX_DAYS:,}",
+            hint="the default is 90",
+        )
+    begin = (start - date(1970, 1, 1)).days * DAY
+    if begin < 0 or begin + days * DAY >= CALENDAR_END:
+        raise SettingsError(
+            f"start is {start}; the dataset's days must lie in the years 1970 to 9999",
+            hint="the default is 2024-01-01",
         )
