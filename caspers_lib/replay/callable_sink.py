@@ -1,6 +1,6 @@
 """Events into any Python callable, as Arrow batches.
 
-Contract: DESIGN section 5, at least once: see `CallableSink`.
+At least once: see `CallableSink`.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,8 +1,8 @@
 """Chaos: what goes wrong with events on purpose, how often, and by how much.
 
-Contract: DESIGN section 5. What happens to an event depends on the seed and its `event_id` alone,
-never on how time is cut into windows. At most one kind happens to an event, so that a kind's rate
-is its share of all events; the rates add up to 1 at most.
+What happens to an event depends on the seed and its `event_id` alone, never on how time is cut into
+windows. At most one kind happens to an event, so that a kind's rate is its share of all events; the
+rates add up to 1 at most.
 
 late                arrives up to `late_minutes` after its time; `ts` is unchanged
 out_of_order        arrives up to `out_of_order_seconds` after its time, so that neighbours swap

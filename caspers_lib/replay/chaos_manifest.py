@@ -1,8 +1,8 @@
 """The manifest: which events chaos touched, and how, window by window.
 
-Contract: DESIGN section 5. An event stands in the manifest of the window in which it happens (its
-own virtual time), whenever it is delivered; so each touched event stands in exactly one, and a
-window's manifest is known before any of its events is delivered.
+An event stands in the manifest of the window in which it happens (its own virtual time), whenever
+it is delivered; so each touched event stands in exactly one, and a window's manifest is known
+before any of its events is delivered.
 """
 
 from collections.abc import Iterator

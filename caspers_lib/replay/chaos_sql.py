@@ -1,8 +1,7 @@
 """The decisions of `Chaos` as DuckDB SQL, over rows that have an `event_id`.
 
-Contract: DESIGN section 5. The draws are hexadecimal digits of SHA-1("<seed>|<event_id>"): the
-first 13 choose the kind, the next 13, as a number, are the amount. Everything else follows from
-kind and amount:
+The draws are hexadecimal digits of SHA-1("<seed>|<event_id>"): the first 13 choose the kind, the
+next 13, as a number, are the amount. Everything else follows from kind and amount:
 
 delay of late           60 + amount mod (60 * late_minutes - 59) seconds
 delay of out_of_order   1 + amount mod out_of_order_seconds

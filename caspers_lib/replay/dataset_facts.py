@@ -1,7 +1,4 @@
-"""What `caspers dataset check` finds in a valid dataset, as values.
-
-Contract: DESIGN section 4.
-"""
+"""What `caspers dataset check` finds in a valid dataset, as values."""
 
 from dataclasses import dataclass
 from pathlib import Path

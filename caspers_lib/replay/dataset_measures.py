@@ -1,7 +1,6 @@
 """What is in a dataset, counted by DuckDB.
 
-Contract: DESIGN section 4. A row an order is kept, in DuckDB's own bounded memory; what reaches
-Python are the counts.
+A row an order is kept, in DuckDB's own bounded memory; what reaches Python are the counts.
 """
 
 import json

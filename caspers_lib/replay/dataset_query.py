@@ -1,7 +1,4 @@
-"""DuckDB over a dataset: memory bounded, spilled files out of the way, errors in one sentence.
-
-Contract: DESIGN section 5.
-"""
+"""DuckDB over a dataset: memory bounded, spilled files out of the way, errors in one sentence."""
 
 import tempfile
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """The canonical dataset's targets, and whether a dataset meets them.
 
-Contract: DESIGN section 4. Only what our generator made at full length is judged.
+Only what our generator made at full length is judged.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Events into a Delta table, without Spark, each exactly once.
 
-Contract: DESIGN section 5. A window is one commit, which carries the window's name as an
-application transaction: a window whose name the table knows is not written again.
+A window is one commit, which carries the window's name as an application transaction: a window
+whose name the table knows is not written again.
 """
 
 import itertools

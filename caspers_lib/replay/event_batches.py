@@ -1,6 +1,6 @@
 """The events of a window, read from the dataset in Arrow batches, memory flat.
 
-Contract: DESIGN section 5; the mapping is `caspers_lib.replay.mapping`.
+The mapping is `caspers_lib.replay.mapping`.
 """
 
 import math

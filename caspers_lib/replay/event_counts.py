@@ -1,7 +1,7 @@
 """How many events a window holds, by the dataset's times alone: nothing is mapped.
 
-Contract: DESIGN section 5. On a sorted file only the row groups that a window touches are read;
-a loop that plays whole is counted once, however often it plays.
+On a sorted file only the row groups that a window touches are read; a loop that plays whole is
+counted once, however often it plays.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """How events get into files: cut to size, written aside, flushed to disk, then named.
 
-Contract: DESIGN section 5: files appear whole, under a name that readers see only at the end.
+Files appear whole, under a name that readers see only at the end.
 
 Everything here is the plain file API, in what a Unity Catalog volume's mount can do: files are
 written from their beginning to their end, renamed within their folder and removed. It can't

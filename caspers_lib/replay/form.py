@@ -1,7 +1,4 @@
-"""The forms in which a window's events are handed to a sink.
-
-Contract: DESIGN section 5.
-"""
+"""The forms in which a window's events are handed to a sink."""
 
 from typing import Literal
 

@@ -1,9 +1,9 @@
 """Dataset rows to events, as one DuckDB query generated from the domain.
 
-Contract: DESIGN section 5. An event is seven columns or one line: a JSON object and a newline,
-with `body` as a JSON text inside it. A value that is absent leaves its field out; a number that is
-not finite, a text that should be JSON and isn't, and an event without its order, location or
-sequence are refused: the query fails and says which order has what.
+An event is seven columns or one line: a JSON object and a newline, with `body` as a JSON text
+inside it. A value that is absent leaves its field out; a number that is not finite, a text that
+should be JSON and isn't, and an event without its order, location or sequence are refused: the
+query fails and says which order has what.
 """
 
 import json

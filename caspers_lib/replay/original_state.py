@@ -1,7 +1,7 @@
 """The state of the original system, from which a replay goes on where only that is there.
 
-Contract: DESIGN section 5. The original keeps two plain texts of virtual seconds, `_sim_start` and
-`_watermark`; the wall clock that belongs to them is when the files were written.
+The original keeps two plain texts of virtual seconds, `_sim_start` and `_watermark`; the wall clock
+that belongs to them is when the files were written.
 """
 
 from dataclasses import dataclass

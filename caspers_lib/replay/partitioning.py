@@ -1,6 +1,6 @@
 """How a window of virtual time is shared out among tasks, from the dataset's metadata alone.
 
-Contract: DESIGN section 5: no event is lost or doubled at any cut.
+No event is lost or doubled at any cut.
 """
 
 import math

@@ -1,10 +1,10 @@
 """The sample dataset in the package: two days of the canonical dataset, for tests and first steps.
 
-Contract: DESIGN section 4. It holds every order of a Sunday and a Monday, the days 41 and 42 of the
-canonical dataset, event by event as they stand there: a crowded Sunday on which one order in five
-is late and a brand sells for the last time in San Francisco, and a calm Monday on which another
-begins in Silicon Valley. Its epoch is that Sunday and its cycle two days, so that START_DAY 0 or 1
-fits. The dimensions lie beside it, their days counted from its epoch.
+It holds every order of a Sunday and a Monday, the days 41 and 42 of the canonical dataset, event by
+event as they stand there: a crowded Sunday on which one order in five is late and a brand sells for
+the last time in San Francisco, and a calm Monday on which another begins in Silicon Valley. Its
+epoch is that Sunday and its cycle two days, so that START_DAY 0 or 1 fits. The dimensions lie
+beside it, their days counted from its epoch.
 """
 
 from importlib.resources import files

@@ -1,7 +1,7 @@
 """What a replay writes to: the seam between the engine and a volume, a table or a callable.
 
-Contract: DESIGN section 5. The engine gives each window a name; after a crash it writes the same
-batches under the same name again, and a sink leaves what an undisturbed run would have left.
+The engine gives each window a name; after a crash it writes the same batches under the same name
+again, and a sink leaves what an undisturbed run would have left.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """The options of the Spark data source `caspers_replay`, parsed and checked.
 
-Contract: DESIGN section 5. Spark hands options over as text under names without case.
+Spark hands options over as text under names without case.
 """
 
 import math

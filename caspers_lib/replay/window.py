@@ -1,7 +1,7 @@
 """Windows of virtual time, and the slices of the looping dataset that they touch.
 
-Contract: DESIGN section 5: an event at `t` of loop L happens at v = t + L * cycle, and a window
-(after, until] holds it when after < v <= until. No event is lost or doubled at any seam.
+An event at `t` of loop L happens at v = t + L * cycle, and a window (after, until] holds it when
+after < v <= until. No event is lost or doubled at any seam.
 """
 
 import math
