@@ -21,7 +21,10 @@ from caspers_lib.errors import JavaError
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-__all__ = ["MINIMUM_JAVA", "Java", "find_java", "java_version"]
+__all__ = ["JAVA_OPTIONS", "MINIMUM_JAVA", "Java", "find_java", "java_version"]
+
+JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+"""Variables from which every Java takes options; one that it doesn't know keeps it from running."""
 
 MINIMUM_JAVA = 17
 _INSTALL_HINT = "install Java 17 or later, or `pip install 'caspers_lib[java]'`"
@@ -62,9 +65,14 @@ def java_version(executable: Path) -> int | None:
     """Major version of the `java` at `executable`, or None where it doesn't answer."""
     try:
         answer = subprocess.run(
-            [str(executable), "-version"], capture_output=True, text=True, timeout=60, check=False
+            [str(executable), "-version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={name: value for name, value in os.environ.items() if name not in JAVA_OPTIONS},
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
     return int(found.group(1)) if found else None

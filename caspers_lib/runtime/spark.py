@@ -6,14 +6,16 @@ Traps and measurements behind the settings: docs/decisions/local-spark.md.
 import os
 import socket
 import subprocess
-import sys
+import threading
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from caspers_lib.errors import EngineError
-from caspers_lib.runtime.java import Java, find_java
+from caspers_lib.errors import EngineError, first_cause
+from caspers_lib.runtime.java import find_java
+from caspers_lib.runtime.jvm import jvm_environment, last_words, launch_jvm, process_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELTA_PACKAGE",
     "FEW_ROWS",
+    "START_TIMEOUT_S",
     "answers",
     "plan_for_few_rows",
     "session_config",
@@ -37,6 +40,9 @@ FEW_ROWS = {
 save."""
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
+START_TIMEOUT_S = 600.0
+"""Spark has started within so many seconds, Delta's JARs fetched, or doesn't start."""
+
 _MASTER = "local[*]"
 _ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
@@ -91,6 +97,9 @@ def session_config(
                 _quoted_option,
                 (
                     "-Duser.timezone=UTC",
+                    "-Duser.language=en",
+                    "-Duser.country=US",
+                    "-Dfile.encoding=UTF-8",
                     "-XX:+UseSerialGC",
                     # Planning makes much that dies young; a small nursery copies it over and over.
                     "-Xmn768m",
@@ -121,49 +130,95 @@ def session_config(
 
 
 def start_session(
-    warehouse: Path, *, log: Path, work: Path, config: Mapping[str, str] | None = None
+    warehouse: Path,
+    *,
+    log: Path,
+    work: Path,
+    config: Mapping[str, str] | None = None,
+    timeout_s: float = START_TIMEOUT_S,
 ) -> "SparkSession":
     """Start the JVM and return its Spark Connect session.
+
+    This process keeps three variables that pyspark asks for at each call: TZ, SPARK_LOCAL_REMOTE
+    and SPARK_CONNECT_MODE_ENABLED. The others of its environment are as before.
 
     Args:
         warehouse: folder of the Delta tables.
         log: file that receives what the JVM prints.
         work: folder for scratch files (the Java wrapper, Spark's local files).
         config: Spark settings that replace or add to `session_config`.
+        timeout_s: seconds in which it must have started.
 
     Returns:
         a `pyspark.sql.connect.session.SparkSession`.
 
     Raises:
         JavaError: no fitting Java.
-        EngineError: Delta's JARs can't be fetched, or the JVM doesn't start.
+        EngineError: Delta's JARs can't be fetched, or the JVM doesn't start, or not in time.
     """
+    import pyspark
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
     java = find_java(work)
     port = _free_port()
     scratch = work / "spark"
+    scratch.mkdir(parents=True, exist_ok=True)
     options = (*java.options, f"-Djava.io.tmpdir={scratch}")
     settings = session_config(warehouse, port=port, java_options=options)
     settings["spark.local.dir"] = str(scratch)
     settings.update(config or {})
-    _prepare_environment(java, work)
     log.parent.mkdir(parents=True, exist_ok=True)
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
+    token = str(uuid.uuid4())
+    environment = jvm_environment(
+        os.environ, java_home=java.home, spark_home=Path(pyspark.__file__).parent, token=token
+    )
+    _keep_query_errors_off_the_terminal()
+    deadline = time.monotonic() + timeout_s
+    try:
+        with process_environment(environment):
+            return _started(settings, log, port=port, token=token, deadline=deadline)
+    except (PySparkException, Py4JError, OSError) as error:
+        late = f" within {timeout_s:g} s" if time.monotonic() > deadline else ""
+        _end_jvm()
+        raise _start_error(log, error, late) from error
+
+
+def _started(
+    settings: dict[str, str], log: Path, *, port: int, token: str, deadline: float
+) -> "SparkSession":
+    """The session of a JVM that is launched here and ended where it isn't ready in time."""
+    import grpc
+    from pyspark import SparkContext
+    from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
-    _keep_query_errors_off_the_terminal()
+    gateway = launch_jvm(settings, log, deadline=deadline)
+    SparkContext._gateway, SparkContext._jvm = gateway, gateway.jvm
+    watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), gateway.proc.kill)
+    watchdog.start()
     try:
-        _launch_jvm(settings, log)
         ConnectSession._start_connect_server(_MASTER, settings)
-        # By this name alone the client takes the token without asking for TLS.
-        session = ConnectSession.builder.remote(f"sc://localhost:{port}").create()
+        # By this name alone the client takes the token without asking for TLS. What the shell
+        # names as a proxy, or as a user, is not for a server on the loopback.
+        builder = DefaultChannelBuilder(
+            f"sc://localhost:{port}", channelOptions=[("grpc.enable_http_proxy", 0)]
+        )
+        for name, value in (("token", token), ("user_id", "caspers"), ("user_agent", "caspers")):
+            builder.set(name, value)
+        with builder.toChannel() as channel:
+            ready = grpc.channel_ready_future(channel)
+            ready.result(timeout=max(0.0, deadline - time.monotonic()))
+        session = ConnectSession.builder.channelBuilder(builder).create()
         # A server on loopback that doesn't answer has died; the default waits ten minutes.
         session.client.set_retry_policies([DefaultPolicy(max_retries=6, max_backoff=5_000)])
-        return cast("SparkSession", session)
-    except (PySparkException, Py4JError, OSError) as error:
-        _end_jvm()
-        raise _start_error(log, error) from error
+    except grpc.FutureTimeoutError as error:
+        gateway.proc.kill()
+        raise TimeoutError("the server of Spark Connect doesn't answer") from error
+    finally:
+        watchdog.cancel()
+    return cast("SparkSession", session)
 
 
 def plan_for_few_rows(spark: "SparkSession") -> None:
@@ -196,7 +251,10 @@ def stop_session(spark: "SparkSession") -> None:
 
     gateway = SparkContext._gateway
     if gateway is not None and gateway.proc.poll() is None:
+        remote = os.environ.get("SPARK_REMOTE")
         spark.stop()
+        if remote is not None:
+            os.environ["SPARK_REMOTE"] = remote  # the user's, which pyspark takes for its own
     else:
         cast("Any", spark).client.close()
     _end_jvm()
@@ -220,22 +278,6 @@ def _end_jvm() -> None:
     ClassicSession._instantiatedSession = ClassicSession._activeSession = None
 
 
-def _prepare_environment(java: Java, work: Path) -> None:
-    """Environment that the JVM and its Python workers inherit."""
-    (work / "spark").mkdir(parents=True, exist_ok=True)
-    os.environ["JAVA_HOME"] = str(java.home)
-    # foreachBatch workers start with this; the default `python3` is not the virtual environment's.
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    os.environ["SPARK_LOCAL_REMOTE"] = "1"
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
-    os.environ["TZ"] = "UTC"
-    # As root PostgreSQL is started under another user, for which Python forks: while other threads
-    # are calling Spark, gRPC's fork handlers crash every eighth such child.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-
-
 def _quoted_option(option: str) -> str:
     """A JVM option that Spark's launcher does not cut at spaces."""
     return '"' + option.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -247,25 +289,6 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _launch_jvm(settings: Mapping[str, str], log: Path) -> None:
-    """Launch the JVM that pyspark will use, with all that it prints in `log`.
-
-    Left to itself, pyspark launches it with this process's own stdout and stderr.
-    """
-    from pyspark import SparkConf, SparkContext
-    from pyspark.java_gateway import launch_gateway
-
-    # The server reads it when it starts; a client on loopback sends the same one.
-    os.environ.setdefault("SPARK_CONNECT_AUTHENTICATE_TOKEN", str(uuid.uuid4()))
-    conf = SparkConf(loadDefaults=False)
-    conf.setAll([("spark.master", _MASTER), *settings.items()])
-    with log.open("wb") as output:
-        streams = {"stdout": output, "stderr": subprocess.STDOUT}
-        gateway = launch_gateway(conf, streams)  # type: ignore[no-untyped-call]
-    SparkContext._gateway = gateway
-    SparkContext._jvm = gateway.jvm
-
-
 def _keep_query_errors_off_the_terminal() -> None:
     """pyspark prints each failed query as JSON with the JVM's trace; the exception has it too."""
     from pyspark.logger import PySparkLogger
@@ -274,7 +297,7 @@ def _keep_query_errors_off_the_terminal() -> None:
         PySparkLogger.getLogger(name).disabled = True
 
 
-def _start_error(log: Path, error: Exception) -> EngineError:
+def _start_error(log: Path, error: Exception, late: str) -> EngineError:
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     if "unresolved dependenc" in text or "UNRESOLVED DEPENDENCIES" in text:
         return EngineError(
@@ -282,5 +305,5 @@ def _start_error(log: Path, error: Exception) -> EngineError:
             hint="check the network or proxy; a pom without its JAR in ~/.m2 also causes this: "
             "delete ~/.m2/repository/io/delta",
         )
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), str(error))
-    return EngineError(f"Spark doesn't start: {last.strip()[:300]}", hint=f"the JVM's log is {log}")
+    words = last_words(text) or first_cause(error)
+    return EngineError(f"Spark doesn't start{late}: {words}", hint=f"the JVM's log is {log}")

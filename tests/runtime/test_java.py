@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from caspers_lib.errors import JavaError
 from caspers_lib.runtime import java
-from caspers_lib.runtime.java import Java, find_java, java_version
+from caspers_lib.runtime.java import JAVA_OPTIONS, Java, find_java, java_version
 
 FITTING = 'openjdk version "21.0.2" 2024-01-16'
 TOO_OLD = 'openjdk version "11.0.2" 2019-01-15'
@@ -68,6 +68,17 @@ def test_a_java_that_does_not_run_has_no_version(tmp_path: Path) -> None:
     assert java_version(executable) is None
     executable.write_text("no program")
     assert java_version(executable) is None
+
+
+@pytest.mark.parametrize("name", JAVA_OPTIONS)
+def test_a_java_runs_whatever_options_the_environment_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home = java_home(tmp_path / "jdk", FITTING)
+    script = home / "bin" / "java"
+    script.write_text(script.read_text().replace("\n", f'\n[ -z "${name}" ] || exit 1\n', 1))
+    monkeypatch.setenv(name, "-XX:+NoSuch")
+    assert java_version(script) == 21
 
 
 def test_the_java_of_java_home_goes_before_the_one_on_the_path(tmp_path: Path) -> None:
