@@ -1,6 +1,6 @@
 """Ways to ask a model about a batch: over HTTP inside a partition, or by `ai_query` in SQL.
 
-Contract: DESIGN section 7. Both take the same questions and give the same results. What is
+Both take the same questions and give the same results. What is
 collected is bounded: `answers` passes so many questions as its settings allow.
 """
 
@@ -25,6 +25,12 @@ from caspers_lib.agents.model.asking import (
 )
 from caspers_lib.agents.model.client import ModelClient
 from caspers_lib.agents.model.limits import Spent
+from caspers_lib.agents.model.request_form import (
+    ACCEPTED_FORMS,
+    FormPart,
+    RequestForm,
+    refused_part,
+)
 from caspers_lib.agents.model.settings import Message, ModelSettings
 from caspers_lib.errors import AnswerError, SettingsError, first_cause
 from caspers_lib.spark_sql import quote_text
@@ -148,27 +154,47 @@ class AiQueryAsker:
         """The endpoint's name."""
         return self.endpoint
 
-    @property
-    def call_sql(self) -> str:
-        """The call, over the column `prompt`."""
-        form = json.dumps(response_format(self.kind))
+    def call_sql(self, form: RequestForm) -> str:
+        """The call, over the column `prompt`, in a form that the endpoint takes."""
+        parameters = f"'{form.output_limit}', {self.max_output_tokens}"
+        parameters += ", 'temperature', 0.0D" if form.has_temperature else ""
+        wanted = form.format_of(response_format(self.kind))
+        shape = f" responseFormat => {quote_text(json.dumps(wanted))}," if wanted else ""
         return (
             f"ai_query({quote_text(self.endpoint)}, prompt,"
-            f" modelParameters => named_struct('max_tokens', {self.max_output_tokens},"
-            f" 'temperature', 0.0D), responseFormat => {quote_text(form)}, failOnError => false)"
+            f" modelParameters => named_struct({parameters}),{shape} failOnError => false)"
         )
 
     def answers(self, questions: DataFrame, spent_today: Spent) -> Sequence[AnsweredQuestion]:  # noqa: ARG002 - the platform keeps the account
-        """See `answers.Asker`."""
+        """See `answers.Asker`; where the endpoint refuses a parameter, all are asked without it."""
+        key = (self.endpoint, "", "ai_query")
+        form: RequestForm | None = ACCEPTED_FORMS.get(key, RequestForm())
+        rows: list[dict[str, object]] = []
+        while form:
+            rows = self._rows(questions, form)
+            if any(row["result"] is not None for row in rows):
+                ACCEPTED_FORMS[key] = form
+                break
+            part = self._refused(rows, form)
+            form = form.without(part) if part else None
+        return [self._answered(row) for row in rows]
+
+    def _rows(self, questions: DataFrame, form: RequestForm) -> list[dict[str, object]]:
+        """What the endpoint says to each question."""
         prompt = F.concat(F.lit(self.instructions + "\n\n"), F.col("facts"))
         asked = questions.select("*", prompt.alias("prompt")).select(
-            "key", "order_id", "at_most", F.expr(self.call_sql).alias("said")
+            "key", "order_id", "at_most", F.expr(self.call_sql(form)).alias("said")
         )
         # With failOnError false the answer is a struct; its error is null where it went well.
-        rows = asked.select(
-            "key", "order_id", "at_most", "said.result", "said.errorMessage"
-        ).toArrow()
-        return [self._answered(row) for row in rows.to_pylist()]
+        rows = asked.select("key", "order_id", "at_most", "said.result", "said.errorMessage")
+        return cast("list[dict[str, object]]", rows.toArrow().to_pylist())
+
+    def _refused(self, rows: list[dict[str, object]], form: RequestForm) -> FormPart | None:
+        """The parameter that the endpoint refuses, where it has answered nothing."""
+        request = {"temperature": 0.0} if form.has_temperature else {}
+        sent = {**request, "response_format": form.format_of(response_format(self.kind))}
+        errors = (str(row["errorMessage"] or "") for row in rows)
+        return next((p for e in errors if (p := refused_part(400, e.encode(), sent))), None)
 
     def _answered(self, row: dict[str, object]) -> AnsweredQuestion:
         key, text, error = str(row["key"]), row["result"], row["errorMessage"]

@@ -10,15 +10,15 @@ import logging
 import random as random_numbers
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 from caspers_lib.agents.model.excerpts import excerpt
 from caspers_lib.agents.model.limits import Budget, CircuitBreaker, Spent, TokenBucket
 from caspers_lib.agents.model.replies import CallFailure, CallReply, retry_after_s
-from caspers_lib.agents.model.request_form import RequestForm
+from caspers_lib.agents.model.request_form import ACCEPTED_FORMS, FormKey, RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.errors import (
     ModelError,
@@ -43,9 +43,6 @@ _LONGEST_REST_S = 86_400.0
 _QUOTA_REST_S = 3_600.0  # longer than a batch takes; an agent that is served tries again after it
 _MOST_DOUBLINGS = 30
 _NOTHING = Spent()
-
-FormKey: TypeAlias = tuple[str, str, str]  # address, model, API
-_ACCEPTED_FORMS: dict[FormKey, RequestForm] = {}  # as long as the process lives
 
 _ERRORS: Mapping[str, type[ModelError]] = {
     "unavailable": ModelUnavailableError,
@@ -100,7 +97,7 @@ class ModelClient:
         random: Callable[[], float] = random_numbers.random,
         transport: "httpx.AsyncBaseTransport | None" = None,
         spent_today: Spent = _NOTHING,
-        forms: MutableMapping[FormKey, RequestForm] = _ACCEPTED_FORMS,
+        forms: MutableMapping[FormKey, RequestForm] = ACCEPTED_FORMS,
     ) -> None:
         self._settings = settings
         self._forms = forms
@@ -280,12 +277,8 @@ class ModelClient:
                 self._forms.pop(self._form_key, None)
         elif call.form != self._forms.get(self._form_key, RequestForm()):
             self._forms[self._form_key] = call.form
-            usual, accepted = asdict(RequestForm()), asdict(call.form)
-            logger.warning(
-                "the model %s refuses the usual request; it is asked with %s from now on",
-                excerpt(self._settings.model),
-                ", ".join(f"{k}={accepted[k]}" for k in usual if accepted[k] != usual[k]),
-            )
+            name = excerpt(self._settings.model)
+            logger.warning("the model %s refuses the usual request; sent now: %s", name, call.form)
 
     def _wake_waiting(self) -> None:
         self._settled.set()

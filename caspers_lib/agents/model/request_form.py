@@ -7,12 +7,20 @@ an error in one of a dozen shapes. Such an error is about the form, never about 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
 from caspers_lib.agents.model.settings import Message, ModelSettings
 
-__all__ = ["FormPart", "RequestForm", "error_texts", "refused_part", "request_body"]
+__all__ = [
+    "ACCEPTED_FORMS",
+    "FormKey",
+    "FormPart",
+    "RequestForm",
+    "error_texts",
+    "refused_part",
+    "request_body",
+]
 
 FormPart: TypeAlias = Literal[
     "output_limit", "temperature", "strict", "response_format", "system", "model"
@@ -77,6 +85,11 @@ class RequestForm:
     response_format: Literal["strict", "schema", "object", "none"] = "strict"
     has_system: bool = True
 
+    def __str__(self) -> str:
+        """How it differs from the usual form."""
+        changed = (f for f in fields(self) if getattr(self, f.name) != f.default)
+        return ", ".join(f"{f.name}={getattr(self, f.name)}" for f in changed) or "as usual"
+
     def without(self, part: FormPart) -> "RequestForm | None":
         """The form with a part replaced or left out.
 
@@ -100,6 +113,29 @@ class RequestForm:
             adapted = replace(self, response_format="object" if has_schema else "none")
         return None if adapted == self else adapted
 
+    def format_of(self, asked: Mapping[str, object] | None) -> Mapping[str, object] | None:
+        """The response format that may be asked for in place of a strict schema.
+
+        Args:
+            asked: as chat completions take it; None for any text.
+        """
+        if asked is None or self.response_format == "none":
+            return None
+        if self.response_format == "object":
+            return {"type": "json_object"}
+        schema = asked.get("json_schema")
+        if self.response_format == "strict" or not isinstance(schema, Mapping):
+            return asked
+        unstrict = {key: value for key, value in schema.items() if key != "strict"}
+        return {**asked, "json_schema": unstrict}
+
+
+FormKey: TypeAlias = tuple[str, str, str]
+"""Which model it is: its address, its name there, and the API."""
+
+ACCEPTED_FORMS: dict[FormKey, RequestForm] = {}
+"""The forms that models have accepted after they refused another, as long as the process lives."""
+
 
 def request_body(
     form: RequestForm,
@@ -121,7 +157,7 @@ def request_body(
     body: dict[str, object] = {"model": settings.model}
     if settings.temperature is not None and form.has_temperature:
         body["temperature"] = settings.temperature
-    wanted = _format(form, response_format)
+    wanted = form.format_of(response_format)
     if settings.api == "chat":
         body |= {"messages": said, form.output_limit: settings.max_output_tokens}
         return body | ({"response_format": wanted} if wanted else {})
@@ -182,20 +218,6 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
         return [Message("user", content) for content in instructions]
     first = "\n\n".join([*instructions, others[0].content])
     return [Message(others[0].role, first), *others[1:]]
-
-
-def _format(
-    form: RequestForm, response_format: Mapping[str, object] | None
-) -> Mapping[str, object] | None:
-    if response_format is None or form.response_format == "none":
-        return None
-    if form.response_format == "object":
-        return {"type": "json_object"}
-    schema = response_format.get("json_schema")
-    if form.response_format == "strict" or not isinstance(schema, Mapping):
-        return response_format
-    unstrict = {key: value for key, value in schema.items() if key != "strict"}
-    return {**response_format, "json_schema": unstrict}
 
 
 def _has(request: Mapping[str, object], part: FormPart) -> bool:

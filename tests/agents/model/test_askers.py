@@ -17,6 +17,7 @@ from caspers_lib.agents.model.asking import Question, answer_questions
 from caspers_lib.agents.model.complaint_writer import ComplaintWriter
 from caspers_lib.agents.model.instructions import refund_instructions
 from caspers_lib.agents.model.limits import Spent
+from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.streams import run_complaint_stream, run_refund_stream
@@ -141,6 +142,12 @@ CREATE OR REPLACE TEMPORARY FUNCTION ai_query(
   responseFormat STRING, failOnError BOOLEAN)
 RETURNS STRUCT<result: STRING, errorMessage: STRING>
 RETURN CASE
+  WHEN endpoint = 'plain-model' AND get_json_object(responseFormat, '$.type') = 'json_schema'
+    THEN named_struct('result', CAST(NULL AS STRING), 'errorMessage',
+      'HTTP 400: {"message": "response_format: Extra inputs are not permitted"}')
+  WHEN endpoint = 'plain-model' THEN named_struct('result',
+    '{"refund_usd": 3, "refund_class": "partial", "reason": "late"}',
+    'errorMessage', CAST(NULL AS STRING))
   WHEN endpoint <> 'good-model' OR failOnError OR get_json_object(responseFormat, '$.type')
     <> 'json_schema' OR modelParameters.max_tokens <> 1024
     THEN named_struct('result', CAST(NULL AS STRING), 'errorMessage', 'bad call')
@@ -170,6 +177,26 @@ def test_ai_query_is_asked_in_sql_and_its_text_is_checked(spark: Any) -> None:
         assert (answer.refund_usd, answer.source) == (3, "model")
     assert (answers["fails"].kind, answers["fails"].reason) == ("unavailable", "ai_query: busy")
     assert (answers["chats"].kind, answers["chats"].response) == ("unreadable", None)
+
+
+@pytest.mark.spark
+def test_ai_query_goes_without_what_the_endpoint_refuses(spark: Any) -> None:
+    spark.sql(AI_QUERY)
+    columns = "key STRING, order_id STRING, at_most DECIMAL(22,2), facts STRING"
+    questions = spark.createDataFrame([("o-1", "o-1", Decimal("12.00"), "{}")], columns)
+    ask = AiQueryAsker(endpoint="plain-model", kind=RefundAnswer, instructions="")
+    assert [a.kind for a in ask.answers(questions, Spent())] == ["answered"]
+
+
+def test_ai_query_is_told_only_the_parameters_that_the_endpoint_takes() -> None:
+    ask = AiQueryAsker(endpoint="m", kind=RefundAnswer, instructions="", max_output_tokens=7)
+    form = RequestForm(
+        output_limit="max_completion_tokens", has_temperature=False, response_format="none"
+    )
+    assert ask.call_sql(form) == (
+        "ai_query('m', prompt, modelParameters => named_struct('max_completion_tokens', 7),"
+        " failOnError => false)"
+    )
 
 
 @pytest.mark.parametrize("name", ["it's", "a'); DROP TABLE x; --", "", "a b"])
