@@ -179,7 +179,7 @@ def start_session(
         with process_environment(environment):
             return _started(settings, log, port=port, token=token, deadline=deadline)
     except (PySparkException, Py4JError, OSError) as error:
-        late = f" within {timeout_s:g} s" if time.monotonic() > deadline else ""
+        late = f"it isn't ready within {timeout_s:g} s; " if time.monotonic() > deadline else ""
         _end_jvm()
         raise _start_error(log, error, late) from error
 
@@ -305,5 +305,5 @@ def _start_error(log: Path, error: Exception, late: str) -> EngineError:
             hint="check the network or proxy; a pom without its JAR in ~/.m2 also causes this: "
             "delete ~/.m2/repository/io/delta",
         )
-    words = last_words(text) or first_cause(error)
-    return EngineError(f"Spark doesn't start{late}: {words}", hint=f"the JVM's log is {log}")
+    words = late + (last_words(text) or first_cause(error))
+    return EngineError(f"Spark doesn't start: {words}", hint=f"the JVM's log is {log}")

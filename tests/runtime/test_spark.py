@@ -176,7 +176,7 @@ def test_a_start_that_takes_too_long_is_an_error_that_says_how_far_it_came(tmp_p
             "spark.jars.ivy": str(tmp_path / "ivy"),
         }
         message, hint, cause = start_elsewhere(tmp_path, timeout_s=12, **config)
-    assert message.startswith("Spark doesn't start within 12 s: ")
+    assert message.startswith("Spark doesn't start: it isn't ready within 12 s; ")
     assert "resolving dependencies" in message
     assert str(tmp_path / "spark.log") in hint
     assert cause == "TimeoutError"
