@@ -43,6 +43,7 @@ class Act:
         cuts: closes the connection in the middle of the body.
         drips: sends the body a byte at a time and never ends.
         usage: whether the reply says how many tokens there were.
+        is_cut: whether the limit of tokens ended the text.
     """
 
     text: str | None = RIGHT
@@ -53,6 +54,7 @@ class Act:
     cuts: bool = False
     drips: bool = False
     usage: bool = True
+    is_cut: bool = False
 
 
 def said(text: str | None) -> Act:
@@ -466,7 +468,8 @@ def _reply(request: Recorded, act: Act) -> bytes:
         document: dict[str, Any] = {
             "id": "r-1",
             "object": "response",
-            "status": "completed",
+            "status": "incomplete" if act.is_cut else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if act.is_cut else None,
             # The message is not the last output, as with a model that calls tools.
             "output": [
                 {"type": "reasoning", "id": "t-1", "summary": []},
@@ -480,7 +483,13 @@ def _reply(request: Recorded, act: Act) -> bytes:
         document = {
             "id": "c-1",
             "object": "chat.completion",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": message,
+                    "finish_reason": "length" if act.is_cut else "stop",
+                }
+            ],
         }
         usage = {"prompt_tokens": 120, "completion_tokens": 30, "total_tokens": 150}
     return json.dumps(document | ({"usage": usage} if act.usage else {})).encode()

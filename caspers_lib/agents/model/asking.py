@@ -1,6 +1,6 @@
 """Questions to a model and what came of each: a checked answer, or the reason why there is none.
 
-Contract: DESIGN section 7. A text that breaks the contract is sent back once with the reason. A
+A text that breaks the contract is sent back once with the reason. A
 question never fails for another one's sake: whatever happens, each has a result of its own.
 """
 
@@ -189,6 +189,11 @@ async def answer_question(
             response = _response(reply.text, question, kind, client.settings)
         except AnswerError as error:
             broken = error.message
+            if reply.is_cut:
+                # The next one would end there as well.
+                most = client.settings.max_output_tokens
+                broken += f"; max_output_tokens of {most:,} cut it off"
+                break
             conversation = (*question.messages, *_repair(reply.text, broken))
             continue
         if cache and reply.text:

@@ -62,6 +62,7 @@ class ModelReply:
         usd: their price.
         calls: requests sent, failed ones included.
         seconds: from the question to the reply, waits included.
+        is_cut: whether the limit of output tokens ended it.
     """
 
     text: str | None
@@ -70,6 +71,7 @@ class ModelReply:
     usd: Decimal
     calls: int
     seconds: float
+    is_cut: bool = False
 
 
 class ModelClient:
@@ -187,6 +189,7 @@ class ModelClient:
                     usd=spent.usd,
                     calls=spent.calls,
                     seconds=self._monotonic() - began,
+                    is_cut=outcome.is_cut,
                 )
             pause = self._pause_before_next(outcome, tries)
             if pause is None:

@@ -29,11 +29,13 @@ class CallReply:
         text: its text; None if it wrote none.
         input_tokens: tokens of the question; None where the server does not say.
         output_tokens: tokens of the text; None where the server does not say.
+        is_cut: whether the limit of output tokens ended it, be it within its thoughts.
     """
 
     text: str | None
     input_tokens: int | None
     output_tokens: int | None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,7 @@ def reply_of(
         text=redacted("".join(parts), secret) if parts else None,
         input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
         output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        is_cut=_is_cut(document),
     )
 
 
@@ -219,6 +222,13 @@ def _response_parts(document: dict[str, object]) -> list[str] | None:
         return None
     messages = (o for o in output if isinstance(o, dict) and o.get("type") == "message")
     return [text for message in messages for text in _texts(message.get("content"), "output_text")]
+
+
+def _is_cut(document: dict[str, object]) -> bool:
+    details, choices = document.get("incomplete_details"), document.get("choices")
+    if isinstance(details, dict):
+        return details.get("reason") == "max_output_tokens"
+    return isinstance(choices, list) and choices[0].get("finish_reason") == "length"
 
 
 def _texts(content: object, kind: str) -> list[str]:

@@ -32,6 +32,7 @@ from tests.agents.model_server import (
     REFUND,
     RIGHT,
     RIGHT_ANSWER,
+    Act,
     ModelServer,
     failed,
     said,
@@ -139,6 +140,14 @@ def test_J2_a_text_that_orders_us_to_pay_gets_no_answer() -> None:
         [answer] = answers(server, [question()])
     assert answer.response is None
     assert "refund_usd is 9999" in str(answer.reason)
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_an_answer_that_is_cut_off_says_so_and_is_not_asked_for_again(api: str) -> None:
+    with ModelServer(then=Act(text="<think>Let me see", is_cut=True)).running() as server:
+        [answer] = answers(server, [question()], api=api, max_output_tokens=1_500)
+    assert (answer.kind, answer.calls) == ("unreadable", 1)
+    assert str(answer.reason).endswith("; max_output_tokens of 1,500 cut it off")
 
 
 def test_a_broken_answer_goes_back_in_short() -> None:
