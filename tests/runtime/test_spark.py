@@ -151,7 +151,7 @@ def test_spark_starts_and_streams_in_an_environment_that_is_hostile_to_it(tmp_pa
     hostile = {k: v for k, v in (HOSTILE | OVERRULED).items() if not k.startswith(ours)}
     nowhere = "http://127.0.0.1:9"
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"), nowhere)
-    options = dict.fromkeys(JAVA_OPTIONS, "-XX:+NoSuch -Duser.timezone=Asia/Tokyo -Xmx1m")
+    options = dict.fromkeys(JAVA_OPTIONS, "-XX:+NoSuch -Duser.timezone=Asia/Tokyo -XX:TieredStopAtLevel=1")
     rows, is_restored = elsewhere(
         HOSTILE_START,
         tmp_path,

@@ -186,6 +186,8 @@ def refused_part(status: int, answer: bytes, request: Mapping[str, object]) -> F
     if _ABOUT_QUESTION.search(whole):
         return None
     sent = [part for part in _NAMES if _has(request, part)]
+    if status >= 500:
+        sent.remove("model")  # a server that fails may find it again
     for parameter in parameters:
         for part in sent:
             if _NAMES[part].search(parameter):

@@ -95,6 +95,10 @@ def test_an_error_of_another_kind_is_not_about_the_form(status: int) -> None:
     assert part(openai("Unsupported parameter", param="temperature"), status) is None
 
 
+def test_a_failing_server_that_misses_the_model_may_find_it_again() -> None:
+    assert part(openai("model not found", code="model_not_found"), 500) is None
+
+
 def test_instructions_without_a_system_message_begin_the_first_user_message() -> None:
     repair = (Message("assistant", "no"), Message("user", "Again."))
     body = request_body(RequestForm(has_system=False), SETTINGS, HELLO + repair, None)
