@@ -299,7 +299,8 @@ def _keep_query_errors_off_the_terminal() -> None:
 
 def _start_error(log: Path, error: Exception, late: str) -> EngineError:
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    if "unresolved dependenc" in text or "UNRESOLVED DEPENDENCIES" in text:
+    was_resolving = ":: resolving dependencies" in text and ":: resolution report" not in text
+    if "unresolved dependenc" in text.lower() or (late and was_resolving):
         return EngineError(
             f"Delta's JARs ({DELTA_PACKAGE}) can't be fetched; the resolver's report is in {log}",
             hint="check the network or proxy; a pom without its JAR in ~/.m2 also causes this: "
