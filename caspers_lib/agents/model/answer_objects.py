@@ -19,7 +19,7 @@ from caspers_lib.errors import AnswerError
 __all__ = ["MAX_ANSWER_CHARS", "MAX_DEPTH", "found_object", "read_number", "without_thoughts"]
 
 MAX_ANSWER_CHARS = 64 * 1024
-"""A longer text is refused unread."""
+"""A longer text, thoughts aside, is refused unread."""
 
 MAX_DEPTH = 8
 """An object nested deeper is refused."""
@@ -78,12 +78,15 @@ def found_object(text: str | None) -> dict[str, object]:
     """
     if text is None or not text.strip():
         raise AnswerError("The answer is empty; it must be one JSON object")
-    if len(text) > MAX_ANSWER_CHARS:
+    answer = without_thoughts(text)
+    if len(answer) > MAX_ANSWER_CHARS:
         raise AnswerError(
-            f"The answer has {len(text):,} characters; at most {MAX_ANSWER_CHARS:,} are read"
+            f"The answer has {len(answer):,} characters; at most {MAX_ANSWER_CHARS:,} are read"
         )
     found: dict[str, object] | None = None
-    for value, _, _ in _values(without_thoughts(text)):
+    for value, _, _ in _values(answer):
+        if said := _said_in_parts(value):
+            return found_object(said)
         if isinstance(value, list):
             raise AnswerError("The answer is a list; it must be one JSON object")
         if found is not None and value != found:
@@ -128,6 +131,15 @@ def without_thoughts(text: str) -> str:
                 kept.clear()
             start, is_thought = tag.end(), False
     return "".join(kept) + ("" if is_thought else text[start:])
+
+
+def _said_in_parts(value: dict[str, object] | list[object]) -> str:
+    """The text of a message's parts, where a server hands them over as text; empty for others."""
+    parts = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts):
+        return ""
+    said = (part for part in parts if isinstance(part, dict) and part["type"] == "text")
+    return "".join(str(part.get("text", "")) for part in said)
 
 
 def _spans(text: str) -> list[tuple[int, int]]:

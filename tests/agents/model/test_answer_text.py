@@ -209,11 +209,19 @@ DRAFT = json.dumps(REFUND | {"refund_usd": 9})
         f"<think>a<think>b</think>{DRAFT}</think>{json.dumps(REFUND)}",
         f"<think>{'{' * 20}</think>{json.dumps(REFUND)}",
         f"[THINK]{DRAFT}[/THINK]{json.dumps(REFUND)}",
+        f"<think>{'So {it} goes. ' * 10_000}</think>{json.dumps(REFUND)}",
         f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>"
         f"{json.dumps(REFUND)}<|return|>",
         f"<|channel|>analysis<|message|>{DRAFT}<|end|>{json.dumps(REFUND)}",
         f"<|channel|>final <|constrain|>json<|message|>{json.dumps(REFUND)}<|end|>",
         f"analysisWe answer {DRAFT}assistantfinal{json.dumps(REFUND)}",
+        json.dumps(
+            [
+                {"type": "reasoning", "summary": [{"type": "summary_text", "text": DRAFT}]},
+                {"type": "text", "text": json.dumps(REFUND)},
+            ]
+        ),
+        json.dumps([{"type": "text", "text": json.dumps(REFUND)}]),
     ],
 )
 def test_the_answer_is_what_follows_a_model_s_thoughts(text: str) -> None:
@@ -222,7 +230,12 @@ def test_the_answer_is_what_follows_a_model_s_thoughts(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [f"<think>{DRAFT}", f"{DRAFT}</think>", f"<|channel|>analysis<|message|>{DRAFT}<|end|>"],
+    [
+        f"<think>{DRAFT}",
+        f"{DRAFT}</think>",
+        json.dumps([{"type": "text", "text": "<think>"}]),
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|>",
+    ],
 )
 def test_thoughts_alone_are_no_answer(text: str) -> None:
     assert "holds no JSON object" in refusal(text)
@@ -458,6 +471,19 @@ def test_a_valid_answer_in_any_tolerated_form_is_itself(data: st.DataObject) -> 
     answer, total = data.draw(refunds() | complaints())
     text = data.draw(forms(answer))
     assert parsed_answer(text, type(answer), order_total=total, order_id="o-1") == answer
+
+
+thoughts = (
+    st.text()
+    | st.text(st.sampled_from("{}[]\"'\\,: \n0/*#$."))
+    | st.sampled_from([DRAFT, DRAFT[:-1], DRAFT[1:], '["', '{"a":"', "{'", "/*", "[[[[[[[[["])
+)
+
+
+@given(st.lists(thoughts, max_size=4).map("".join), st.booleans())
+def test_no_thought_changes_the_answer(thought: str, is_opened: bool) -> None:
+    text = f"{'<think>' if is_opened else ''}{thought}</think>\n{json.dumps(REFUND)}"
+    assert refund(text) == EXPECTED
 
 
 @given(st.decimals("0.01", "99999.99", places=2), st.data())
