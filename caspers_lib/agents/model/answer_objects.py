@@ -21,6 +21,8 @@ __all__ = ["MAX_ANSWER_CHARS", "MAX_DEPTH", "found_object", "read_number", "with
 MAX_ANSWER_CHARS = 64 * 1024
 """A longer text, thoughts aside, is refused unread."""
 
+_MAX_TEXT_CHARS = 4 * MAX_ANSWER_CHARS  # with its thoughts
+
 MAX_DEPTH = 8
 """An object nested deeper is refused."""
 
@@ -78,7 +80,7 @@ def found_object(text: str | None) -> dict[str, object]:
     """
     if text is None or not text.strip():
         raise AnswerError("The answer is empty; it must be one JSON object")
-    answer = without_thoughts(text)
+    answer = without_thoughts(text) if len(text) <= _MAX_TEXT_CHARS else text
     if len(answer) > MAX_ANSWER_CHARS:
         raise AnswerError(
             f"The answer has {len(answer):,} characters; at most {MAX_ANSWER_CHARS:,} are read"
