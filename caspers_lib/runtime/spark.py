@@ -139,8 +139,8 @@ def start_session(
 ) -> "SparkSession":
     """Start the JVM and return its Spark Connect session.
 
-    This process keeps three variables that pyspark asks for at each call: TZ, SPARK_LOCAL_REMOTE
-    and SPARK_CONNECT_MODE_ENABLED. The others of its environment are as before.
+    This process keeps four variables that pyspark and gRPC ask for later: TZ, SPARK_LOCAL_REMOTE,
+    SPARK_CONNECT_MODE_ENABLED and GRPC_ENABLE_FORK_SUPPORT. The others are as before.
 
     Args:
         warehouse: folder of the Delta tables.

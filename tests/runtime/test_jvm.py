@@ -152,19 +152,20 @@ def test_who_excepts_everything_from_the_proxy_still_does() -> None:
     assert built({"no_proxy": "*"})["no_proxy"] == "*"
 
 
-def test_this_process_keeps_three_variables_and_has_the_others_back(
+def test_this_process_keeps_four_variables_and_has_the_others_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in (HOSTILE | OVERRULED).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("SPARK_LOCAL_REMOTE", raising=False)
-    monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
+    kept = {"SPARK_LOCAL_REMOTE": "1", "SPARK_CONNECT_MODE_ENABLED": "1", "TZ": "UTC"}
+    kept["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    for name in kept:
+        monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
     with pytest.raises(ZeroDivisionError), process_environment(built(before)):
         assert dict(os.environ) == built(before)
         os.environ["PYSPARK_GATEWAY_PORT"] = "2"
         raise ZeroDivisionError
-    kept = {"SPARK_LOCAL_REMOTE": "1", "SPARK_CONNECT_MODE_ENABLED": "1", "TZ": "UTC"}
     assert dict(os.environ) == before | kept
 
 
