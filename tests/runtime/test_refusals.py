@@ -41,10 +41,10 @@ def root(tmp_path: Path) -> LocalRoot:
 def refused(root: LocalRoot, monkeypatch: pytest.MonkeyPatch) -> Refused:
     """Runs a command on ROOT and gives the error that it ends with; no JVM may start."""
 
-    def launch_jvm(*_: object) -> None:
+    def launch_jvm(*_: object, **__: object) -> None:
         raise AssertionError("a JVM was started")
 
-    monkeypatch.setattr(spark, "_launch_jvm", launch_jvm)
+    monkeypatch.setattr(spark, "launch_jvm", launch_jvm)
 
     def run(*words: object) -> CaspersError:
         answer = CliRunner().invoke(app, [*map(str, words), "--root", str(root.path)])
