@@ -206,12 +206,13 @@ class ModelClient:
     ) -> tuple[CallReply | CallFailure, Spent]:
         """What came of a call and its cost, in the first form that the server does not refuse."""
         estimate, cost = self._estimate(messages, response_format), Spent()
-        adapted: RequestForm | None = None
         async with self._slots:
+            # Others may have found the form while this question waited.
+            form = self._forms.get(self._form_key, RequestForm())
             while True:
                 try:
-                    call = await self._call_within_limits(
-                        messages, response_format, adapted, estimate
+                    outcome, paid = await self._call_within_limits(
+                        messages, response_format, form, estimate
                     )
                 except ModelError as error:
                     # Not sent; what earlier calls cost and why they failed is part of the story.
@@ -219,20 +220,19 @@ class ModelClient:
                     after = f" again after {last}" if last else ""
                     what = f"was not asked{after}: {why}"
                     raise self._error(type(error), what, spent + cost) from None
-                cost += call.cost
-                outcome, adapted = call.outcome, call.next_form
-                if adapted is None or isinstance(outcome, CallReply):
-                    self._remember(call)
+                cost += paid
+                if isinstance(outcome, CallReply) or outcome.next_form is None:
+                    self._remember(form, outcome)
                     return outcome, cost
-                last = outcome.reason
+                form, last = outcome.next_form, outcome.reason
 
     async def _call_within_limits(
         self,
         messages: Sequence[Message],
         response_format: Mapping[str, object] | None,
-        adapted: RequestForm | None,
+        form: RequestForm,
         estimate: Spent,
-    ) -> "_Call":
+    ) -> tuple[CallReply | CallFailure, Spent]:
         self._refuse_if_open()
         while (reservation := self._budget.reserve(estimate)) is None:
             await self._settled.wait()
@@ -244,12 +244,10 @@ class ModelClient:
             if admission is None:
                 raise self._rest()
             cost = estimate  # should this be cancelled, it was sent
-            # Others may have found the form while this question waited.
-            form = adapted or self._forms.get(self._form_key, RequestForm())
             outcome = await self._open().call(messages, response_format, form)
-            call = _Call(outcome, self._cost(outcome, estimate), form)
-            cost, healthy = call.cost, call.healthy
-            return call
+            cost = self._cost(outcome, estimate)
+            healthy = outcome.healthy if isinstance(outcome, CallFailure) else True
+            return outcome, cost
         finally:
             if admission:
                 self._breaker.report(admission, healthy)
@@ -272,16 +270,16 @@ class ModelClient:
     def _rest(self) -> ModelUnavailableError:
         return ModelUnavailableError(self._breaker.reason)
 
-    def _remember(self, call: "_Call") -> None:
+    def _remember(self, form: RequestForm, outcome: CallReply | CallFailure) -> None:
         """Keep the form that the server has just accepted, for the questions to come."""
-        if isinstance(call.outcome, CallFailure):
-            if call.outcome.refused_part:
+        if isinstance(outcome, CallFailure):
+            if outcome.is_form_refused:
                 # Another server may stand there by now; the next question begins anew.
                 self._forms.pop(self._form_key, None)
-        elif call.form != self._forms.get(self._form_key, RequestForm()):
-            self._forms[self._form_key] = call.form
+        elif form != self._forms.get(self._form_key, RequestForm()):
+            self._forms[self._form_key] = form
             name = excerpt(self._settings.model)
-            logger.warning("the model %s refuses the usual request; sent now: %s", name, call.form)
+            logger.warning("the model %s refuses the usual request; sent now: %s", name, form)
 
     def _wake_waiting(self) -> None:
         self._settled.set()
@@ -347,28 +345,6 @@ class ModelClient:
                 ) from error
             self._http = ModelHttp(self._settings, transport=self._transport)
         return self._http
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A request that was sent: what came of it, its cost, and the form it had."""
-
-    outcome: CallReply | CallFailure
-    cost: Spent
-    form: RequestForm
-
-    @property
-    def next_form(self) -> RequestForm | None:
-        """The form to try after the refusal of a part; None where nothing or all is refused."""
-        part = self.outcome.refused_part if isinstance(self.outcome, CallFailure) else None
-        return self.form.without(part) if part else None
-
-    @property
-    def healthy(self) -> bool | None:
-        """Whether it shows that the server works."""
-        if isinstance(self.outcome, CallReply):
-            return True
-        return None if self.next_form else self.outcome.healthy
 
 
 class _Tries:

@@ -81,8 +81,14 @@ class ModelHttp:
             return _failure(error, self._settings, was_sent=turn.was_sent)
         status, body = response.status, response.body
         if not 200 <= status < 300:
-            pause = response.retry_after
-            return status_failure(status, body, request=request, secret=secret, retry_after=pause)
+            return status_failure(
+                status,
+                body,
+                request=request,
+                form=form,
+                secret=secret,
+                retry_after=response.retry_after,
+            )
         return reply_of(body, api=self._settings.api, secret=secret)
 
     async def _post(self, body: bytes, turn: Turn) -> "_Response":

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from caspers_lib.agents.model.excerpts import excerpt, redacted
-from caspers_lib.agents.model.request_form import FormPart, error_texts, refused_part
+from caspers_lib.agents.model.request_form import RequestForm, error_texts, refused_part
 
 __all__ = ["CallFailure", "CallReply", "reply_of", "retry_after_s", "status_failure"]
 
@@ -49,7 +49,8 @@ class CallFailure:
         healthy: whether it shows that the server works; None if it shows nothing.
         may_be_paid: whether the server may have used tokens for it.
         retry_after: the pause that the server asks for, as in its header; None for none.
-        refused_part: the part of the request that the server refuses from everybody, if it is one.
+        is_form_refused: whether the server refuses the request's form, whatever the question.
+        next_form: the form to try next; None where there is none, or another reason.
         is_quota: whether the account's quota is used up, so that no question gets an answer.
     """
 
@@ -59,7 +60,8 @@ class CallFailure:
     healthy: bool | None
     may_be_paid: bool = False
     retry_after: str | None = None
-    refused_part: FormPart | None = None
+    is_form_refused: bool = False
+    next_form: RequestForm | None = None
     is_quota: bool = False
 
 
@@ -91,6 +93,7 @@ def status_failure(
     body: bytes,
     *,
     request: Mapping[str, object],
+    form: RequestForm,
     secret: str | None,
     retry_after: str | None = None,
 ) -> CallFailure:
@@ -100,6 +103,7 @@ def status_failure(
         status: any but 200 to 299.
         body: what came with it; a short excerpt is told.
         request: the body that was sent.
+        form: the form that it has.
         secret: the key, which the body may repeat.
         retry_after: the header of that name.
 
@@ -115,8 +119,14 @@ def status_failure(
         )
     if part := refused_part(status, body, request):
         reason = f"HTTP {status} (the server refuses the request's {part}){said}"
+        next_form = form.without(part)
         return CallFailure(
-            kind="unavailable", reason=reason, retries="never", healthy=False, refused_part=part
+            kind="unavailable",
+            reason=reason,
+            retries="never",
+            healthy=None if next_form else False,
+            is_form_refused=True,
+            next_form=next_form,
         )
     if status in _PASSING or status >= 500:
         healthy = None if status == _TOO_MANY else False
