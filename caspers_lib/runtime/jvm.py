@@ -36,7 +36,15 @@ _PYTHON = (
     "PYTHONUTF8",
     "PYTHONWARNINGS",
 )
-_DROPPED = {"CLASSPATH", "JAVA_OPTS", "LANG", "LANGUAGE", "MASTER", *_SHELL, *_PYTHON}
+_GRPC = (
+    "GRPC_DNS_RESOLVER",
+    "GRPC_EXPERIMENTS",
+    "GRPC_POLL_STRATEGY",
+    "GRPC_TRACE",
+    "GRPC_VERBOSITY",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
+)
+_DROPPED = {"CLASSPATH", "JAVA_OPTS", "LANG", "LANGUAGE", "MASTER", *_SHELL, *_PYTHON, *_GRPC}
 
 # Of the options in JAVA_TOOL_OPTIONS and its like: how to get out to the network, and how fast to
 # start; neither can change a result.
