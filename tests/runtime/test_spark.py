@@ -136,11 +136,15 @@ def elsewhere(script: str, *arguments: object, environment: dict[str, str]) -> A
     return json.loads(ran.stdout)
 
 
+def without_spark() -> dict[str, str]:
+    """This process's environment less what the tests' own Spark has put there."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "PYSPARK"))}
+
+
 def start_elsewhere(folder: Path, *, timeout_s: float = 600, **config: str) -> list[str]:
     """Message, hint and kind of cause of the error that a start in another process gives."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "PYSPARK"))}
     answer: list[str] = elsewhere(
-        START, folder, json.dumps(config), timeout_s, environment=environment
+        START, folder, json.dumps(config), timeout_s, environment=without_spark()
     )
     return answer
 
@@ -158,7 +162,7 @@ def test_spark_starts_and_streams_in_an_environment_that_is_hostile_to_it(tmp_pa
     rows, is_restored = elsewhere(
         HOSTILE_START,
         tmp_path,
-        environment={**os.environ, **hostile, **proxies, **options, "MY_KEY": "k"},
+        environment={**without_spark(), **hostile, **proxies, **options, "MY_KEY": "k"},
     )
     assert rows == [[number, "UTC", "I"] for number in range(3)]
     assert is_restored
@@ -170,8 +174,7 @@ def test_a_start_that_takes_too_long_is_an_error(
     java = tmp_path / "jdk" / "bin" / "java"
     java.parent.mkdir(parents=True)
     java.write_text(
-        "#!/bin/sh\n[ $1 = -version ] && exec echo 'openjdk version \"21\"'\n"
-        "exec sleep 20\n"
+        "#!/bin/sh\n[ $1 = -version ] && exec echo 'openjdk version \"21\"'\nexec sleep 20\n"
     )
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(java.parent.parent))
