@@ -135,7 +135,7 @@ def demo(
     local = local_root(
         root, start_day=start_day, speed_multiplier=speed, complaint_rate=complaint_rate
     )
-    options = replay_options(speed, max_rate, chaos, layout, start_day)
+    options = replay_options(speed, max_rate, chaos, layout)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_demo(Demo(business, host=host, port=port), once=once, console=Console())
 
@@ -163,7 +163,7 @@ def up(
         complaint_rate=complaint_rate,
         target=target,
     )
-    options = replay_options(speed, None, None, "batched", start_day)
+    options = replay_options(speed, None, None, "batched")
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_up(Demo(business, host=host, port=port, command="caspers up", target=target), Console())
 

@@ -98,7 +98,6 @@ def replay_options(
     max_rate: float | None,
     chaos: str | None,
     layout: Literal["batched", "per_event"],
-    start_day: int | None = None,
     cycle_days: int | None = None,
 ) -> "ReplayOptions":
     """How a replay is asked to write.
@@ -112,7 +111,6 @@ def replay_options(
 
     return ReplayOptions(
         speed=speed,
-        start_day=start_day,
         pace=Pace(max_rate),
         chaos=None if chaos is None else Chaos.parse(chaos),
         layout=layout,

@@ -53,7 +53,7 @@ def replay_tick(
     from caspers_lib.runtime.replay_view import preview_lines
 
     local = local_root(root, start_day=start_day, speed_multiplier=speed)
-    options = replay_options(speed, max_rate, chaos, layout, start_day, cycle_days)
+    options = replay_options(speed, max_rate, chaos, layout, cycle_days)
     path = absolute(dataset) or local.dataset_file
     replay, now = local_replay(local, path, options), time.time()
     if dry_run:

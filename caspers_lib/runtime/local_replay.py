@@ -24,7 +24,6 @@ class ReplayOptions:
 
     Args:
         speed: a speed that was asked for; None keeps what the replay has.
-        start_day: a start day that was asked for; None keeps what the replay has.
         pace: how fast it may write.
         chaos: what is made dirty on purpose; None keeps what the replay was begun with.
         layout: JSON lines in few files, or a file per event.
@@ -32,7 +31,6 @@ class ReplayOptions:
     """
 
     speed: float | None = None
-    start_day: int | None = None
     pace: Pace = field(default_factory=Pace)
     chaos: Chaos | None = None
     layout: Layout = "batched"
@@ -55,7 +53,8 @@ def local_replay(
         ReplayStateError: the state can't be read.
     """
     store = StateStore(root.replay_state)
-    state = store.load()
+    state, settings = store.load(), root.settings
+    is_asked = "start_day" in settings.model_fields_set
     events = EventsFile.open(
         dataset,
         domain,
@@ -66,8 +65,8 @@ def local_replay(
         dataset=events,
         sink=VolumeSink(root.events, layout=options.layout),
         store=store,
-        start_day=root.settings.start_day if state is None else options.start_day,
-        speed=root.settings.speed_multiplier if state is None else options.speed,
+        start_day=settings.start_day if is_asked or state is None else None,
+        speed=settings.speed_multiplier if state is None else options.speed,
         domain=domain,
         chaos=options.chaos,
         pace=options.pace,

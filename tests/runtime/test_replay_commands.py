@@ -213,9 +213,13 @@ def test_a_first_tick_at_an_absurd_speed_leaves_no_state(caspers: Caspers, datas
 
 
 def test_another_start_day_than_the_replay_was_begun_with_is_refused(
-    begun: Caspers, dataset: Path
+    begun: Caspers, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begun("replay", "tick", "--dataset", dataset)
     begun("replay", "tick", "--dataset", dataset, "--start-day", 1)
     told = "begun with START_DAY 1, which stays; asked for is 2"
     with pytest.raises(ReplayStateError, match=told):
         begun("replay", "tick", "--dataset", dataset, "--start-day", 2)
+    monkeypatch.setenv("CASPERS_START_DAY", "2")
+    with pytest.raises(ReplayStateError, match=told):
+        begun("replay", "tick", "--dataset", dataset)
