@@ -95,10 +95,13 @@ def lengthened(dataset: Path, path: Path, copies: int) -> Path:
     table = table.filter(pc.less(table["ts_seconds"], int(metadata[EPOCH_KEY]) + cycle))
     metadata[CYCLE_KEY] = str(cycle * copies).encode()
     schema = EVENTS_SCHEMA.with_metadata(metadata)
-    seconds = table["ts_seconds"]
+    seconds, orders = table["ts_seconds"], table.schema.get_field_index("order_id")
     with pq.ParquetWriter(path, schema, compression="zstd", sorting_columns=order) as writer:
         for number in range(copies):
             shifted = table.set_column(1, schema.field(1), pc.add(seconds, number * cycle))
+            # A copy's orders are its own, and sort as those of the first one do.
+            named = pc.binary_join_element_wise(table["order_id"], str(number), "~")
+            shifted = shifted.set_column(orders, schema.field(orders), named)
             writer.write_table(shifted.cast(schema), row_group_size=ROW_GROUP_ROWS)
     return path
 
@@ -118,8 +121,8 @@ def ticks(dataset: Path, out: Path) -> dict[str, float]:
     """Median wall-clock seconds of a tick of three virtual hours, and its events."""
     source = EventsFile.open(dataset)
     player = replay(dataset, out, source.cycle_days - DAYS + START_DAY)
-    # The history is not written: its size is not what a tick is about.
-    state = player.preview(NOW).state
+    # The history is neither judged nor written: its size is not what a tick is about.
+    state = player._state(None, NOW)
     player.store.save(replace(state, watermark=state.clock.virtual_time(NOW)))
     seconds, events = [], 0
     for number in range(1, TICKS + 1):
