@@ -295,6 +295,8 @@ def test_a_request_that_says_another_count_or_sum_decides_nothing(
     for count, usd in (("1", "67.00"), ("2", "34.00"), ("2", "67"), ("x", "y")):
         answer = client.post("/refunds/decide", data=form | {"count": count, "usd": usd})
         assert answer.status_code == 409, answer.text
+    forged = form | {"count": "1", "usd": "67.00", "back": "/refunds?colour=red"}
+    assert client.post("/refunds/decide", data=forged).status_code == 409
     assert client.get("/api/refunds/decisions").json() == []
     answer = client.post("/refunds/decide", data=form | {"count": "2", "usd": "67.00"})
     assert answer.status_code == 303
@@ -426,18 +428,21 @@ def test_back_ticks_no_other_case(
 
 
 def test_many_without_scripts_are_shown_with_count_and_sum_before_they_are_decided(
-    business: Any, console: ConsoleServer, plain_page: Page
+    business: Any, console: ConsoleServer, client: httpx.Client, plain_page: Page
 ) -> None:
     plain_page.goto(f"{console.url}/refunds")
-    for number in range(2):
+    for number in range(3):
         plain_page.locator("input[type=checkbox]").nth(number).check()
     plain_page.get_by_role("button", name="Approve selected").click()
-    expect(plain_page.locator("h1")).to_have_text("Approve 2 refunds of $67.00 together?")
+    expect(plain_page.locator("h1")).to_have_text("Approve 3 refunds of $99.00 together?")
     assert decisions(business, REFUND_CASES) == []
-    plain_page.get_by_role("button", name="Approve 2 of $67.00").click()
-    expect(plain_page.locator(".case.decided")).to_have_count(2)
+    one = {"case_id": "order-29", "version": 0, "action": "reject", "key": "k"}
+    assert client.post("/api/refunds/decisions", json={"decisions": [one]}).status_code == 200
+    plain_page.get_by_role("button", name="Approve 3 of $99.00").click()
+    expect(plain_page.get_by_role("alert")).to_contain_text("2 approved: $65.00. 1 refused: ")
+    expect(plain_page.locator(".case.decided")).to_have_count(3)
     expect(plain_page.locator(".case")).to_have_count(25)
-    assert len(decisions(business, REFUND_CASES)) == 2
+    assert len(decisions(business, REFUND_CASES)) == 3
 
 
 def test_an_urgent_complaint_is_not_ended_by_a_key_a_click_or_in_bulk(

@@ -69,8 +69,10 @@ class _DeskPages:
         self._desk, self._access, self._offer = desk, access, _offer(new_key)
         self._kind, self._store = desk.kind, desk.store
 
-    def list(self, request: Request, template: str, page: _OpenPage) -> HTMLResponse:
-        """The list, or the part of it that changes."""
+    def list(
+        self, request: Request, template: str, page: _OpenPage, *, problem: str = ""
+    ) -> HTMLResponse:
+        """The list, or the part of it that changes; where a decision was refused, with why."""
         desk, kind, wanted = self._desk, self._kind, page.cases
         if kind.has_reply and "sort" not in wanted.model_fields_set:
             wanted = wanted.model_copy(update={"sort": "priority"})
@@ -87,9 +89,10 @@ class _DeskPages:
         here = query | ({"after": wanted.after} if wanted.after else {})
         end = listed.value.next if listed.value else None
         return render(
-            request, template, kind=kind, page=listed, stale=taken_in.problem, figures=figures,
-            wanted=wanted, cities=cities.value or (), query=urlencode(query),
-            here_query=urlencode(here), undoable=undoable.value or (), offer=self._offer,
+            request, template, code=409 if problem else 200, kind=kind, page=listed,
+            stale=problem or taken_in.problem, figures=figures, wanted=wanted,
+            cities=cities.value or (), query=urlencode(query), here_query=urlencode(here),
+            undoable=undoable.value or (), offer=self._offer,
             next=None if end is None else urlencode({**query, "after": end}),
         )  # fmt: skip
 
@@ -146,9 +149,14 @@ class _DeskPages:
         if is_done:
             place = request.scope.get("root_path", "") + _place(kind, back, fields, decisions)
             return RedirectResponse(place, status_code=303)
-        if case_id := parse_qs(urlsplit(back).query).get("case_id"):
-            return self.case(request, case_id[-1], problem=message, typed=fields)
-        raise HTTPException(409, message)
+        query = {name: values[-1] for name, values in parse_qs(urlsplit(back).query).items()}
+        if "case_id" in query:
+            return self.case(request, query["case_id"], problem=message, typed=fields)
+        try:
+            page = _OpenPage.model_validate(query | {"shown": fields.get("shown", ())})
+        except ValidationError as error:
+            raise HTTPException(409, message) from error
+        return self.list(request, "desk.html", page, problem=message)
 
 
 def desk_router(
