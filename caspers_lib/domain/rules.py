@@ -70,8 +70,9 @@ def event_rules(domain: Domain) -> tuple[Rule, ...]:
         Rule("sequence_not_negative", "sequence >= 0", "quarantine", "sequence is 0 or more"),
         Rule(
             "body_valid",
-            f"parsed IS NOT NULL AND parsed.{BODY_TEXT} IS NULL AND {one_json_value('body')}"
-            f"{_finite_numbers(domain)}",
+            # The body is named once: Spark may parse it each time that a condition names it.
+            f"{one_json_value('body')} AND forall(array(parsed), p -> p IS NOT NULL"
+            f" AND p.{BODY_TEXT} IS NULL{_finite_numbers(domain)})",
             "quarantine",
             "the body is one JSON object, its fields have their types, its numbers are finite",
         ),
@@ -153,9 +154,9 @@ def _with_parsed(condition: str, domain: Domain) -> str:
 
 
 def _finite_numbers(domain: Domain) -> str:
-    """Further conditions: JSON has no infinite number, but reads 1e999 and "Infinity" as one."""
+    """Further conditions on `p`, the body: 1e999 and "Infinity" are read as an infinite number."""
     fields = {field.name: field.type for event in domain.event_types for field in event.body}
-    conditions = (_finite(f"parsed.{name}", kind.upper()) for name, kind in fields.items())
+    conditions = (_finite(f"p.{name}", kind.upper()) for name, kind in fields.items())
     return "".join(f" AND {condition}" for condition in conditions if condition)
 
 
