@@ -214,6 +214,7 @@ RUN_BY = {
     f"{LIB}/medallion/silver.py": "medallion/test_silver.py",
     f"{LIB}/medallion/views.py": "medallion/test_views.py",
     f"{LIB}/runtime/catalog.py": "runtime/test_catalog.py",
+    f"{LIB}/runtime/spark.py": "runtime/test_spark.py",
     f"{LIB}/runtime/workspace/agent_tasks.py": "agents/test_tools.py",
     f"{LIB}/runtime/workspace/lakehouse.py": "agents/test_tools.py",
     f"{LIB}/runtime/workspace/state_stores.py": "runtime/workspace/test_state_stores.py",
