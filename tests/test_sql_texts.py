@@ -85,7 +85,7 @@ LOCALS: dict[str, list[Names]] = {
         {"table": AGENT_TABLES.model_calls},
         {"table": AGENT_TABLES.recommendations},
     ],
-    f"{LIB}/agents/model/askers.py AiQueryAsker.answers": [
+    f"{LIB}/agents/model/askers.py AiQueryAsker._rows": [
         {"self": AiQueryAsker(endpoint="databricks-x", kind=kind, instructions=HOSTILE)}
         for kind in (RefundAnswer, ComplaintAnswer)
     ],
