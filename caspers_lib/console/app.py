@@ -1,8 +1,8 @@
 """The console's web application: server-rendered pages that refresh themselves.
 
-Contract: DESIGN section 8. It reads Postgres and the status that its host process hands in, writes
-what people decide, and steers the replay. Every text goes through a template that escapes it, and
-the content security policy lets the browser load and run nothing but this package's own files.
+It reads Postgres and the status that its host process hands in, writes what people decide, and
+steers the replay. Every text goes through a template that escapes it, and the content security
+policy lets the browser load and run nothing but this package's own files.
 """
 
 import time
