@@ -22,6 +22,7 @@ from sqlglot import exp
 
 from caspers_lib.agents.contracts import ComplaintAnswer, RefundAnswer
 from caspers_lib.agents.model.askers import AiQueryAsker
+from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.tables import AGENT_TABLES
 from caspers_lib.agents.tools import AI_SCHEMA, TOOL_NAMES, tools_ddl
 from caspers_lib.domain import GHOST_KITCHEN, domain_tables, event_rules
@@ -86,7 +87,10 @@ LOCALS: dict[str, list[Names]] = {
         {"table": AGENT_TABLES.recommendations},
     ],
     f"{LIB}/agents/model/askers.py AiQueryAsker._rows": [
-        {"self": AiQueryAsker(endpoint="databricks-x", kind=kind, instructions=HOSTILE)}
+        {
+            "self": AiQueryAsker(endpoint="databricks-x", kind=kind, instructions=HOSTILE),
+            "form": RequestForm(),
+        }
         for kind in (RefundAnswer, ComplaintAnswer)
     ],
     f"{LIB}/agents/serving/order_lookup.py WarehouseLookup._rows": [
