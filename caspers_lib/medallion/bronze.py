@@ -43,7 +43,12 @@ def event_ddl(domain: Domain = GHOST_KITCHEN) -> str:
 
 
 def json_events(
-    spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN, *, stream: bool = True
+    spark: "SparkSession",
+    path: str,
+    domain: Domain = GHOST_KITCHEN,
+    *,
+    stream: bool = True,
+    shown_as: str | None = None,
 ) -> "DataFrame":
     """Landed event files through Spark's own file source.
 
@@ -53,6 +58,7 @@ def json_events(
             with `.` or `_` are not read.
         domain: the business.
         stream: a stream of the files as they come in, or what is there now.
+        shown_as: what `source_file` says in place of `path`, percent-encoded; itself if None.
 
     Returns:
         The columns of `all_events`; an empty line is no row.
@@ -70,7 +76,10 @@ def json_events(
     reader = spark.readStream if stream else spark.read
     # Lines, not parsed JSON: Spark's JSON source leaves out what its schema doesn't name.
     lines = reader.format("text").options(**_EVERY_FILE).load(path)
-    return events_of_lines(lines, "_metadata.file_path", domain)
+    source = "_metadata.file_path"
+    if shown_as is not None:
+        source = f"replace({source}, {quote_text(path)}, {quote_text(shown_as)})"
+    return events_of_lines(lines, source, domain)
 
 
 def auto_loader_events(

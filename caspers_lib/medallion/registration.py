@@ -47,6 +47,8 @@ class PipelineSettings:
 
     Args:
         events: folder of landed event files.
+        shown_as: what `source_file` says in place of that folder, percent-encoded, where it is read
+            through a link; itself if None.
         direct_events: Delta table of events that are ingested without files, which flows into the
             same bronze table; None where there is none. It can be added later.
         layers: some of `LAYERS`.
@@ -58,6 +60,7 @@ class PipelineSettings:
 
     events: str
     direct_events: str | None = None
+    shown_as: str | None = None
     layers: tuple[str, ...] = LAYERS
     domain: Domain = GHOST_KITCHEN
 
@@ -165,8 +168,10 @@ class _Declarations:
         self.engine.create_streaming_table(table.name, **_layout(table))
 
         def from_files() -> "DataFrame":
-            read = auto_loader_events if self.has_expectations else json_events
-            return read(self.spark, self.settings.events, domain)
+            events = self.settings.events
+            if self.has_expectations:
+                return auto_loader_events(self.spark, events, domain)
+            return json_events(self.spark, events, domain, shown_as=self.settings.shown_as)
 
         self.engine.append_flow(target=table.name, name=table.name)(from_files)
         direct = self.settings.direct_events

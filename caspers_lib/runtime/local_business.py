@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 from urllib.request import ProxyHandler, build_opener
 
 from psycopg.conninfo import make_conninfo
@@ -331,7 +332,9 @@ class LocalBusiness:
         events, storage = plain_folder(self.root.events), plain_folder(self.root.pipeline_storage)
         return update_tables(
             self.spark,
-            PipelineSettings(events=str(events), domain=self.domain),
+            PipelineSettings(
+                events=str(events), shown_as=quote(str(self.root.events)), domain=self.domain
+            ),
             storage=storage,
             full_refresh=full_refresh,
             on_event=report,

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -67,6 +68,10 @@ def test_one_round_agrees_and_a_second_moves_only_what_is_new(
     assert before["console"]["url"] is None
     assert before["postgres"]["refunds"]["dsn"] is None
     assert {p.name for p in tmp_path.iterdir()} == {root.name}, "something was written outside ROOT"
+
+    files = spark.table("lakeflow.all_events").select("source_file").distinct().collect()
+    folders = {Path(unquote(row.source_file.removeprefix("file:"))).parent for row in files}
+    assert folders == {Path(before["events"]["path"])}
 
     assert_the_pipeline_alone_moves_what_is_new(caspers, root, small_dataset)
     root = root.rename(tmp_path / "-moved=*")
