@@ -5,7 +5,6 @@ no event. An id that two events would share, in any loop, makes one of them vani
 the rows; only JSON whose looks deceive reaches Python.
 """
 
-import glob
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from caspers_lib.domain import BodyField, Domain, EventType
 from caspers_lib.errors import DatasetError
 from caspers_lib.replay.dataset_query import dataset_connection
+from caspers_lib.spark_paths import plain_path
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,7 +50,7 @@ def validate_dataset(dataset: "EventsFile", domain: Domain, scratch: Path | None
 def create_events_view(connection: "DuckDBPyConnection", path: Path, domain: Domain) -> None:
     """The dataset as the view `events`; keys get one type each, so that no file's own overflows."""
     connection.execute("SET preserve_insertion_order = false")
-    connection.read_parquet(glob.escape(str(path)), hive_partitioning=False).create_view("dataset")
+    connection.read_parquet(str(plain_path(path)), hive_partitioning=False).create_view("dataset")
     keys = ("event_type_id", "ts_seconds", "sequence", domain.site_key)
     wider = ", ".join(f"CAST({key} AS BIGINT) AS {key}" for key in keys)
     connection.execute(f"CREATE VIEW events AS SELECT * REPLACE ({wider}) FROM dataset")  # noqa: S608 - names of the domain, here and below

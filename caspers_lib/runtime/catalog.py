@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caspers_lib.errors import RootError, first_cause
-from caspers_lib.runtime.spark_paths import plain_folder
+from caspers_lib.spark_paths import plain_folder
 from caspers_lib.spark_sql import quote_name, quote_text
 
 if TYPE_CHECKING:

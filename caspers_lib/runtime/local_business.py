@@ -45,10 +45,10 @@ from caspers_lib.runtime.local_replay import ReplayOptions, local_replay
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.replay_status import clock_warning
 from caspers_lib.runtime.spark import answers, plan_for_few_rows, start_session, stop_session
-from caspers_lib.runtime.spark_paths import plain_folder, rebase_file_log
 from caspers_lib.runtime.stages import Report, Stage
 from caspers_lib.runtime.tables_update import update_tables
 from caspers_lib.runtime.task_graph import target_tasks
+from caspers_lib.spark_paths import plain_folder, rebase_file_log
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:

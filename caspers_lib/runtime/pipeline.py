@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from caspers_lib.errors import PipelineError, first_cause
-from caspers_lib.runtime.spark_paths import plain_folder
+from caspers_lib.spark_paths import plain_folder
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -26,7 +26,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In a folder with such a name of its own."""
-    return generate_dataset(tmp_path_factory.mktemp("data") / "d[1]*%20'", days=2, scale=0.02)
+    return generate_dataset(tmp_path_factory.mktemp("data") / "d[1]*%20'\\n", days=2, scale=0.02)
 
 
 def caspers(root: Path, *words: object) -> str:

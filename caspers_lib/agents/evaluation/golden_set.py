@@ -6,7 +6,6 @@ checks (`timings`, `facts` and the rules) but the policy's figures, which are bo
 of the dataset: no loop, no shift.
 """
 
-import glob
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from caspers_lib.agents.refund_policy import OrderFacts, RefundPolicy
 from caspers_lib.agents.triage_answer import OrderLine
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import DatasetError, first_cause
+from caspers_lib.spark_paths import plain_path
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -117,7 +117,7 @@ def golden_orders(
         DatasetError: the file is missing or can't be read.
     """
     values = {
-        "dataset": glob.escape(str(path)),
+        "dataset": str(plain_path(path)),
         "opening": domain.types_by_name[domain.opening].id,
         "closing": domain.types_by_name[domain.closing].id,
         "seed": str(seed),
@@ -148,7 +148,7 @@ def delivered_order_ids(path: Path, domain: Domain = GHOST_KITCHEN) -> list[str]
         "SELECT DISTINCT order_id FROM read_parquet(?, hive_partitioning = false)"
         " WHERE event_type_id = ? ORDER BY order_id"
     )
-    values = [glob.escape(str(path)), domain.types_by_name[domain.closing].id]
+    values = [str(plain_path(path)), domain.types_by_name[domain.closing].id]
     with _connection(path) as connection:
         return [order for (order,) in connection.execute(query, values).fetchall()]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from caspers_lib import spark_paths
 from caspers_lib.errors import EngineError
-from caspers_lib.runtime import spark_paths
-from caspers_lib.runtime.spark_paths import plain_folder, rebase_file_log
+from caspers_lib.spark_paths import plain_folder, plain_path, rebase_file_log
 
 NAMES = [
     "x[1]{y}*?", "back\\slash", "%20", "a#b?c", "a:b", "a=b", "two words", "it's \"a\" `$HOME`",
@@ -37,6 +37,17 @@ def test_another_name_gets_a_link_that_is_plain(tmp_path: Path, name: str) -> No
     assert plain_folder(folder) == link
 
 
+def test_a_file_gets_a_link_and_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    link = plain_path(Path("a [1].parquet"))
+    assert not link.exists()
+    (tmp_path / "a [1].parquet").write_text("late")
+    assert link.read_text() == "late"
+    assert plain_path(Path("b.parquet")) == tmp_path / "b.parquet"
+
+
 def test_each_folder_has_a_link_of_its_own(tmp_path: Path) -> None:
     links = {plain_folder(tmp_path / name) for name in NAMES}
     assert len(links) == len(NAMES)
@@ -44,7 +55,7 @@ def test_each_folder_has_a_link_of_its_own(tmp_path: Path) -> None:
 
 def test_the_links_go_with_the_process(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from caspers_lib.runtime.spark_paths import *;"
+        "import sys; from pathlib import Path; from caspers_lib.spark_paths import *;"
         "print(plain_folder(Path(sys.argv[1])))"
     )
     ran = subprocess.run(

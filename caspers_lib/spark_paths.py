@@ -1,4 +1,4 @@
-"""Folders as Spark and Delta need them: under plain names, and where logs of files say they are.
+"""Paths as Spark, Delta and DuckDB need them: plain names, and logs of files that follow a move.
 
 They take some characters of a path for a pattern, decode others, and a JVM of another locale can't
 open a third kind. A stream's log keeps the absolute paths of the files that it has read.
@@ -15,31 +15,38 @@ from urllib.parse import quote, unquote
 
 from caspers_lib.errors import EngineError
 
-__all__ = ["plain_folder", "rebase_file_log"]
+__all__ = ["plain_folder", "plain_path", "rebase_file_log"]
 
 
-def plain_folder(folder: Path) -> Path:
-    """A folder under a name that Spark and Delta take as it is.
+def plain_path(path: Path) -> Path:
+    """A file or folder under a name that Spark, Delta and DuckDB take as it is.
 
     Args:
-        folder: an absolute path; made if it isn't there.
+        path: a file or folder.
 
     Returns:
-        The folder itself where its name has but ASCII letters, digits and `_.-~/`; else a link to
-        it, alone in its parent folder, that lasts as long as this process.
+        The absolute path itself where it has but ASCII letters, digits and `_.-~/`; else a link
+        to it, alone in its parent folder, that lasts as long as this process.
 
     Raises:
         EngineError: the temporary folder has no plain name either.
     """
-    if _is_plain(folder):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    parent = _links() / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    link = parent / (folder.name if _is_plain(Path(folder.name)) else "folder")
+    path = path.absolute()
+    if _is_plain(path):
+        return path
+    parent = _links() / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    link = parent / (path.name if _is_plain(Path(path.name)) else "link")
     if not link.is_symlink():
         parent.mkdir(exist_ok=True)
-        link.symlink_to(folder, target_is_directory=True)
+        link.symlink_to(path)
     return link
+
+
+def plain_folder(folder: Path) -> Path:
+    """The same for a folder, which is made if it isn't there; see `plain_path`."""
+    if not _is_plain(folder.absolute()):
+        folder.mkdir(parents=True, exist_ok=True)
+    return plain_path(folder)
 
 
 def rebase_file_log(checkpoint: Path, folder: Path) -> None:
@@ -97,8 +104,8 @@ def _links() -> Path:
     folder = Path(scratch.name)
     if not _is_plain(folder):
         raise EngineError(
-            f"Spark and Delta can't work in the temporary folder {folder.parent}: its name may have"
-            " ASCII letters, digits and _.-~ only",
+            f"Spark, Delta and DuckDB can't work in the temporary folder {folder.parent}: its name"
+            " may have ASCII letters, digits and _.-~ only",
             hint="set TMPDIR to another folder",
         )
     return folder
