@@ -19,7 +19,7 @@ from caspers_lib.agents.streams import (
 from caspers_lib.agents.tables import ensure_tables
 from caspers_lib.agents.tools import AI_SCHEMA, create_tools
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import EngineError, PostgresError
+from caspers_lib.errors import EngineError, PostgresError, RootError
 from caspers_lib.lakebase import (
     COMPLAINT_TEXTS,
     COMPLAINTS,
@@ -92,6 +92,7 @@ class LocalBusiness:
     _spark: "SparkSession | None" = None
     _dsns: dict[str, str] = field(default_factory=dict)
     _ticking: Lock = field(default_factory=Lock)
+    _has_ticked: bool = False
     _making_tools: Lock = field(default_factory=Lock)
     _tools_made: bool = False
     # Stages, and tables of names, that this process needs only once.
@@ -222,9 +223,20 @@ class LocalBusiness:
         *,
         stopping: Callable[[], bool] = lambda: False,
     ) -> Tick:
-        """Write the events between the watermark and now, see `Replay.tick`."""
+        """Write the events between the watermark and now, see `Replay.tick`.
+
+        Raises:
+            RootError: ROOT is no longer where it was at the tick before: never a first run.
+        """
         with self._ticking:
-            return self.replay().tick(self.now(), on_events, stopping=stopping)
+            if self._has_ticked and not self.root.replay_state.is_dir():
+                raise RootError(
+                    f"ROOT {self.root.path} was moved or removed while it is in use",
+                    hint="move it back, or stop this and start again where it is now",
+                )
+            tick = self.replay().tick(self.now(), on_events, stopping=stopping)
+            self._has_ticked = True
+            return tick
 
     def start_postgres(self, report: Report, specs: Sequence[SyncSpec] | None = None) -> str:
         """Start the server, anew where it has died, and make its databases.

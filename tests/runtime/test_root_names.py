@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from caspers_lib.cli import app
 from caspers_lib.errors import RootError, RootLockedError
 from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.settings import load_settings
 
@@ -114,3 +115,22 @@ def test_every_command_refuses_a_copy_that_was_made_in_use(
     assert sorted(copy.rglob("*")) == before
     caspers(copy, "destroy")
     assert not copy.exists()
+
+
+def test_a_root_that_is_moved_while_it_is_in_use_is_no_first_run(
+    dataset: Path, tmp_path: Path
+) -> None:
+    clock = [1_795_000_000.0]
+    settings = load_settings({"start_day": 1}, environment={})
+    root = LocalRoot(tmp_path / "root", settings)
+    business = LocalBusiness(root, dataset=dataset, now=lambda: clock[0])
+    with owned(root, Owner.this_process("caspers demo")):
+        first = business.tick().events
+        assert first > 0
+        root.path.rename(tmp_path / "moved")
+        clock[0] += 60.0
+        with pytest.raises(RootError, match="was moved or removed while it is in use"):
+            business.tick()
+        assert not root.path.exists()
+        (tmp_path / "moved").rename(root.path)
+        assert business.tick().events < first
