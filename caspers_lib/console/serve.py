@@ -17,7 +17,7 @@ __all__ = ["ConsoleServer"]
 MAX_PORT = 65535
 # The longest filter that the API describes, percent-encoded, in the address of a request.
 MAX_HEAD_BYTES = 512 * 1024
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 # Requests still at work when the server stops may finish within this time.
 GRACE_SECONDS = 1
 POLL_SECONDS = 0.02

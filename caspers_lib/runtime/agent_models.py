@@ -22,7 +22,7 @@ from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.triage_policy import TriagePolicy
 from caspers_lib.runtime.settings import Settings
 
-__all__ = ["MODEL_KEY", "agent_model", "complaint_writer"]
+__all__ = ["MODEL_KEY", "agent_model", "check_models", "complaint_writer"]
 
 MODEL_KEY = "CASPERS_MODEL_API_KEY"
 """Environment variable with the endpoint's key."""
@@ -99,6 +99,21 @@ def complaint_writer(
         settings=endpoint, kind=ComplaintText, instructions=WRITER_INSTRUCTIONS, cache=str(cache)
     )
     return ComplaintWriter(asker=asker, texts_per_batch=settings.model_questions)
+
+
+def check_models(settings: Settings, *, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse settings of models with which a stream would fail.
+
+    Args:
+        settings: name the endpoints.
+        environment: holds the endpoint's key, if it needs one.
+
+    Raises:
+        SettingsError: an address or the key is not allowed.
+    """
+    for agent in ("refunds", "responses"):
+        agent_model(settings, agent, cache=Path(), environment=environment)
+    complaint_writer(settings, cache=Path(), environment=environment)
 
 
 def _model_settings(settings: Settings, environment: Mapping[str, str]) -> ModelSettings:

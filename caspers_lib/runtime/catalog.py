@@ -112,7 +112,7 @@ def _readable(table: Path) -> Iterator["DeltaTable"]:
         yield DeltaTable(str(plain_folder(table / "_delta_log").parent))
     except (DeltaError, OSError) as error:
         raise RootError(
-            f"The Delta table {table} can't be read: {error}",
+            f"The Delta table {table} can't be read: {first_cause(error)}",
             hint="`caspers destroy` begins anew",
         ) from error
 

@@ -1,7 +1,7 @@
 """The whole business on one machine: Spark, PostgreSQL and the stages that use them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -37,7 +37,7 @@ from caspers_lib.medallion.registration import PipelineSettings
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
-from caspers_lib.runtime.agent_models import agent_model, complaint_writer
+from caspers_lib.runtime.agent_models import agent_model, check_models, complaint_writer
 from caspers_lib.runtime.catalog import register_tables
 from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.java import find_java
@@ -65,6 +65,11 @@ _ORDERS = "Order_Lakebase"
 _NEED_POSTGRES = frozenset(
     {"Lakebase_Reverse_ETL", "Complaint_Lakebase", "Databricks_App_Refund_Manager"}
 )
+# Each agent's schema, its stream, and what holds when that has ended.
+_ANSWERS: Mapping[str, tuple[str, Callable[..., None], str]] = {
+    "refunds": ("recommender", run_refund_stream, "every delivered order has a recommendation"),
+    "responses": ("complaints", run_response_stream, "every complaint is answered"),
+}
 _HEARTBEAT_EVENTS = 100_000
 
 
@@ -120,19 +125,9 @@ class LocalBusiness:
         find_java(self.root.run)
         if self.postgres_dsn is None and self._needs_postgres(target):
             _ = self.postgres.origin
-        self.check_models()
+        check_models(self.root.settings)
         if self.dataset is not None or self.root.dataset_file.exists():
             self.replay().next_window(self.now())
-
-    def check_models(self) -> None:
-        """Refuse settings of models with which a stream would fail.
-
-        Raises:
-            SettingsError: an address or a key is not allowed.
-        """
-        for agent in ("refunds", "responses"):
-            agent_model(self.root.settings, agent, cache=self.root.answer_cache("ai"))
-        complaint_writer(self.root.settings, cache=self.root.answer_cache("ai"))
 
     def start_up(self, target: str = "all") -> tuple[Stage, ...]:
         """Stages of the first round: servers beside the data, then the target's tasks.
@@ -179,12 +174,12 @@ class LocalBusiness:
             "Canonical_Data": self.write_events,
             "Spark_Declarative_Pipeline": self._pipeline,
             "Refund_Recommender_Agent": self._agent("refunds"),
-            "Refund_Recommender_Stream": self._refunds,
+            "Refund_Recommender_Stream": self.stream("refunds"),
             "Lakebase_Reverse_ETL": self._sync(REFUNDS),
             "Databricks_App_Refund_Manager": self._page,
             "Complaint_Agent": self._agent("responses"),
-            "Complaint_Generator_Stream": self._complaints,
-            "Complaint_Agent_Stream": self._responses,
+            "Complaint_Generator_Stream": self.stream("complaints"),
+            "Complaint_Agent_Stream": self.stream("responses"),
             "Complaint_Lakebase": self._sync(COMPLAINT_TEXTS, COMPLAINTS),
         }
 
@@ -276,10 +271,14 @@ class LocalBusiness:
             rebase_file_log(checkpoint, plain_folder(self.root.events))
         warehouse, work = plain_folder(self.root.warehouse), plain_folder(self.root.run)
         spark = start_session(warehouse, log=self.root.spark_log, work=work)
-        self._spark = spark
         report("naming the tables")
-        register_tables(spark, warehouse, self.root.schemas)
-        ensure_tables(spark)
+        try:
+            register_tables(spark, warehouse, self.root.schemas)
+            ensure_tables(spark)
+        except BaseException:
+            stop_session(spark)
+            raise
+        self._spark = spark
         return "running"
 
     @property
@@ -352,21 +351,20 @@ class LocalBusiness:
             on_event=report,
         )
 
-    def stream(
-        self, name: Literal["refunds", "complaints", "responses"]
-    ) -> Callable[[Report], str]:
+    def stream(self, name: StreamName) -> Callable[[Report], str]:
         """The work of one agent's stage."""
-        return {
-            "refunds": self._refunds, "complaints": self._complaints, "responses": self._responses
-        }[name]  # fmt: skip
+        return self._complaints if name == "complaints" else self._answers(name)
 
-    def _refunds(self, _report: Report) -> str:
-        checkpoint = plain_folder(self.root.checkpoint("recommender", "refunds"))
-        model = agent_model(
-            self.root.settings, "refunds", cache=self.root.answer_cache("recommender")
-        )
-        run_refund_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
-        return "every delivered order has a recommendation"
+    def _answers(self, agent: Literal["refunds", "responses"]) -> Callable[[Report], str]:
+        schema, run, done = _ANSWERS[agent]
+
+        def work(_report: Report) -> str:
+            model = agent_model(self.root.settings, agent, cache=self.root.answer_cache(schema))
+            checkpoint = plain_folder(self.root.checkpoint(schema, agent))
+            run(self.spark, str(checkpoint), domain=self.domain, model=model)
+            return done
+
+        return work
 
     def _complaints(self, _report: Report) -> str:
         run_complaint_stream(
@@ -378,14 +376,6 @@ class LocalBusiness:
             writer=complaint_writer(self.root.settings, cache=self.root.answer_cache("complaints")),
         )
         return "complaints written"
-
-    def _responses(self, _report: Report) -> str:
-        checkpoint = plain_folder(self.root.checkpoint("complaints", "responses"))
-        model = agent_model(
-            self.root.settings, "responses", cache=self.root.answer_cache("complaints")
-        )
-        run_response_stream(self.spark, str(checkpoint), domain=self.domain, model=model)
-        return "every complaint is answered"
 
     def _agent(self, agent: Literal["refunds", "responses"]) -> Callable[[Report], str]:
         def work(_report: Report) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,8 @@ from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.catalog import delta_rows, delta_tables, last_commit
 from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.local_business import LocalBusiness
-from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.local_root import LocalRoot
+from caspers_lib.runtime.stream_view import spark_on
 
 __all__ = ["read_graph", "run_pipeline"]
 
@@ -42,19 +42,11 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
         raise PipelineError(
             f"There are no events in {root.events}", hint="`caspers replay tick` writes some"
         )
-    console = Console(stderr=True)
     business = LocalBusiness(root)
     started = time.monotonic()
-    with owned(root, Owner.this_process("caspers pipeline run")):
+    with spark_on(business, "caspers pipeline run", quiet=as_json) as report:
         before = _rows(root)
-        working = nullcontext() if as_json else console.status("starting Spark")
-        try:
-            with working as spinner:
-                report = spinner.update if spinner else lambda _text: None
-                business.start_spark(report)
-                done = business.update_tables(report, full_refresh=full_refresh)
-        finally:
-            business.stop()
+        done = business.update_tables(report, full_refresh=full_refresh)
         after = _rows(root)
     seconds = time.monotonic() - started
     unreadable = unreadable_files(root.events)

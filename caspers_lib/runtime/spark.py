@@ -4,6 +4,7 @@ Traps and measurements behind the settings: docs/decisions/local-spark.md.
 """
 
 import os
+import shlex
 import socket
 import subprocess
 import threading
@@ -172,7 +173,7 @@ def start_session(
     token = str(uuid.uuid4())
     environment = jvm_environment(
         os.environ, java_home=java.home, spark_home=Path(pyspark.__file__).parent, token=token
-    )
+    ) | {"PYSPARK_PYTHON": str(_worker_python(work))}
     _keep_query_errors_off_the_terminal()
     deadline = time.monotonic() + timeout_s
     try:
@@ -276,6 +277,24 @@ def _end_jvm() -> None:
             gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
     ClassicSession._instantiatedSession = ClassicSession._activeSession = None
+
+
+def _worker_python(work: Path) -> Path:
+    """Write the program that starts a Python worker with the modules of this process.
+
+    Spark puts its `pyspark.zip` first, which holds no compiled code: the imports take 2.1 seconds
+    of CPU instead of 0.8, of the 10 in which a worker has to connect.
+    """
+    program = work / "python"
+    modules = shlex.quote(os.pathsep.join(path for path in sys.path if path))
+    text = (
+        f'#!/bin/sh\nPYTHONPATH={modules}:"$PYTHONPATH" exec {shlex.quote(sys.executable)} "$@"\n'
+    )
+    aside = program.with_suffix(".new")
+    aside.write_text(text, encoding="utf-8", errors="surrogateescape")
+    aside.chmod(0o755)
+    aside.replace(program)
+    return program
 
 
 def _quoted_option(option: str) -> str:

@@ -61,7 +61,7 @@ class RetryPolicy:
         permanent: errors that another try meets again.
     """
 
-    attempts: int = 3
+    attempts: int = 4
     pause: float = 2.0
     round_pause: float = 5.0
     sleep: Callable[[float], object] = time.sleep

@@ -2,17 +2,22 @@
 
 import json
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 
 from caspers_lib.agents.tables import AGENT_TABLES
 from caspers_lib.errors import PipelineError
+from caspers_lib.lakebase import SyncSpec
+from caspers_lib.runtime.agent_models import check_models
 from caspers_lib.runtime.catalog import delta_rows
+from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_business import LocalBusiness, StreamName
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.stages import Report
 
-__all__ = ["run_stream"]
+__all__ = ["run_stream", "spark_on"]
 
 _WRITTEN = {
     "refunds": AGENT_TABLES.recommendations.name,
@@ -40,20 +45,12 @@ def run_stream(root: LocalRoot, name: StreamName, *, as_json: bool) -> None:
         raise PipelineError(
             f"There is no table {source} under {root.path}", hint=f"`{earlier}` writes it"
         )
-    console = Console(stderr=True)
     business = LocalBusiness(root)
-    business.check_models()
+    check_models(root.settings)
     started = time.monotonic()
-    with owned(root, Owner.this_process(f"caspers stream {name}")):
+    with spark_on(business, f"caspers stream {name}", quiet=as_json) as report:
         before = _rows(root, name)
-        working = nullcontext() if as_json else console.status("starting Spark")
-        try:
-            with working as spinner:
-                report = spinner.update if spinner else lambda _text: None
-                business.start_spark(report)
-                business.stream(name)(report)
-        finally:
-            business.stop()
+        business.stream(name)(report)
         after = _rows(root, name)
     seconds = time.monotonic() - started
     found = {"table": _WRITTEN[name], "rows": after, "new": after - before}
@@ -64,6 +61,43 @@ def run_stream(root: LocalRoot, name: StreamName, *, as_json: bool) -> None:
         f"{found['table']}: {after:,} rows, {after - before:,} of them new; {seconds:.0f} s",
         highlight=False,
     )
+
+
+@contextmanager
+def spark_on(
+    business: LocalBusiness,
+    command: str,
+    *,
+    quiet: bool,
+    synced: Sequence[SyncSpec] | None = None,
+) -> Iterator[Report]:
+    """Own ROOT and run Spark for the block; what goes on stands beside a spinner.
+
+    Args:
+        business: whose Spark.
+        command: what owns ROOT, as others read it.
+        quiet: show no spinner.
+        synced: tables whose PostgreSQL is started before; None needs none.
+
+    Yields:
+        What receives a line on what goes on.
+
+    Raises:
+        RootLockedError: a demo runs on this ROOT.
+        JavaError, PostgresError, EngineError: what is needed can't be started.
+    """
+    working = nullcontext() if quiet else Console(stderr=True).status("starting")
+    owner = Owner.this_process(command)
+    with owned(business.root, owner, business.domain), working as spinner:
+        report: Report = spinner.update if spinner else lambda _text: None
+        find_java(business.root.run)
+        try:
+            if synced is not None:
+                business.start_postgres(report, synced)
+            business.start_spark(report)
+            yield report
+        finally:
+            business.stop()
 
 
 def _rows(root: LocalRoot, name: StreamName) -> int:

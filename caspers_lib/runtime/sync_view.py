@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,10 +16,10 @@ from caspers_lib.lakebase.change_feed import SyncRun, source_plan
 from caspers_lib.lakebase.check import SyncCheck, check_sync
 from caspers_lib.lakebase.connection import connect
 from caspers_lib.lakebase.target import read_target
-from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_business import LocalBusiness
-from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
+from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.stages import Report
+from caspers_lib.runtime.stream_view import spark_on
 
 __all__ = ["run_sync", "run_table", "show_sync_check", "show_sync_plan"]
 
@@ -131,18 +131,8 @@ def _working(
     """Spark and PostgreSQL on ROOT, and the synced tables that are meant."""
     business = LocalBusiness(root, postgres_dsn=dsn)
     specs = _chosen(business, names)
-    console = Console(stderr=True)
-    with owned(root, Owner.this_process("caspers sync")):
-        working = nullcontext() if as_json else console.status("starting PostgreSQL")
-        try:
-            with working as spinner:
-                report: Report = spinner.update if spinner else lambda _text: None
-                find_java(root.run)
-                business.start_postgres(report, specs)
-                business.start_spark(report)
-                yield business, specs, report
-        finally:
-            business.stop()
+    with spark_on(business, "caspers sync", quiet=as_json, synced=specs) as report:
+        yield business, specs, report
 
 
 def _chosen(business: LocalBusiness, names: Sequence[str]) -> list[SyncSpec]:

@@ -29,6 +29,15 @@ def test_a_duration_names_its_units(seconds: float, written: str) -> None:
     assert formats.duration(seconds) == written
 
 
+@pytest.mark.parametrize(
+    ("minutes", "written"),
+    [(0, "0 min"), (59.6, "1 h 0 min"), (750, "12 h 30 min"), (1_440, "1 day 0 h"),
+     (3_060, "2 days 3 h")],
+)  # fmt: skip
+def test_a_span_of_event_time_is_two_units(minutes: float, written: str) -> None:
+    assert formats.span(timedelta(minutes=minutes)) == written
+
+
 def test_absent_values_are_a_dash() -> None:
     absent = [formats.count(None), formats.share(None, 5), formats.share(1, 0)]
     absent += [formats.minutes(None), formats.minutes(float("inf")), formats.moment(None)]

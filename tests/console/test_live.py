@@ -307,6 +307,22 @@ def test_tables_that_follow_the_replay_say_how_far_it_is(
     assert "Event time, UTC 2024-03-11 12:40 events are written to 2024-03-11 18:05 Replay" in page
 
 
+@pytest.mark.parametrize(
+    ("due", "note"),
+    [
+        (datetime(2024, 3, 12, 1, 10, tzinfo=UTC), "catching up: 12 h 30 min of events to go"),
+        # A round and its playing are two hours of events at this speed: nothing is amiss.
+        (datetime(2024, 3, 11, 14, 40, tzinfo=UTC), "events are written to 2024-03-11 18:05"),
+    ],
+)
+def test_a_page_that_is_behind_the_clock_says_how_far(
+    business: Any, client: httpx.Client, due: datetime, note: str
+) -> None:
+    business.order("o-1")
+    started(business, due=due)
+    assert f"Event time, UTC 2024-03-11 12:40 {note} Replay" in live(client)
+
+
 def test_the_replay_tells_where_it_is_and_offers_its_controls(
     business: Any, client: httpx.Client
 ) -> None:

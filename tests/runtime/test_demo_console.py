@@ -89,6 +89,7 @@ def test_the_controls_say_that_nothing_has_begun(tmp_path: object) -> None:
 def test_the_status_tells_event_time_and_the_place_in_the_dataset() -> None:
     status = demo_status(state(), (), {}, WALL)
     assert str(status.virtual_time) == "2026-03-15 12:00:00+00:00"
+    assert str(demo_status(state(), (), {}, WALL + 60).due) == "2026-03-15 13:00:00+00:00"
     assert status.place == "day 70 of 90"
     again = state(watermark=float(EPOCH + 95 * DAY))
     assert demo_status(again, (), {}, WALL).place == "day 5 of 90, loop 1"
