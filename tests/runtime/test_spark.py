@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyspark
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from caspers_lib.runtime.java import JAVA_OPTIONS
-from caspers_lib.runtime.spark import DELTA_PACKAGE, session_config
+from caspers_lib.runtime.spark import DELTA_PACKAGE, _worker_python, session_config
 from tests.runtime.test_jvm import HOSTILE, OVERRULED
 
 START = """
@@ -67,6 +68,19 @@ def test_the_server_listens_on_loopback_alone_and_time_is_utc(tmp_path: Path) ->
     options = shlex.split(config["spark.driver.extraJavaOptions"])
     assert "-Duser.timezone=UTC" in options
     assert "-Da=b c" in options
+
+
+def test_a_worker_imports_compiled_modules_and_not_sparks_zip(tmp_path: Path) -> None:
+    work = tmp_path / "a 'work' é"
+    work.mkdir()
+    program = _worker_python(work)
+    zipped = Path(pyspark.__file__).parent / "python" / "lib" / "pyspark.zip"
+    assert zipped.is_file()
+    ran = subprocess.run(
+        [str(program), "-c", "import pyspark; print(pyspark.__file__)"],
+        capture_output=True, text=True, check=True, env={"PYTHONPATH": str(zipped)},
+    )  # fmt: skip
+    assert ran.stdout.strip() == pyspark.__file__
 
 
 @pytest.mark.spark
