@@ -389,7 +389,9 @@ def test_enter_in_a_case_without_an_amount_to_give_does_nothing(
     page.get_by_role("button", name="Reverse").click()
     expect(page.locator("main")).to_contain_text("approved → pending")
     expect(page.locator("main")).to_contain_text("by its button")
+    expect(page.locator(".give")).to_have_text("Approve $34.00")
     page.get_by_label("Amount, USD").fill("")
+    expect(page.locator(".give")).to_have_text("Give the amount above")
     page.get_by_label("Reason").press("Enter")
     assert page.get_by_label("Amount, USD").evaluate("field => field.validity.valueMissing")
     assert [action for _, action, _ in decisions(business, REFUND_CASES)] == ["approve", "reverse"]
@@ -470,6 +472,8 @@ def test_an_urgent_complaint_is_not_ended_by_a_key_a_click_or_in_bulk(
     assert in_bulk.status_code == 409
     assert "not decided without a reason" in in_bulk.text
     row.get_by_role("link", name="Decide with a reason").click()
+    expect(page.locator("h1")).to_contain_text("hair")
+    page.wait_for_load_state("load")
     page.get_by_role("button", name="Close").click()
     assert page.get_by_label("Reason").evaluate("field => field.validity.valueMissing")
     assert decisions(business, COMPLAINT_CASES) == []
