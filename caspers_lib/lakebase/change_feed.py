@@ -1,6 +1,6 @@
 """A Delta table brought to PostgreSQL: loaded once as it is, then by its change data feed.
 
-Contract: DESIGN section 8. The position is in PostgreSQL: it is written in the transaction of the
+The position is in PostgreSQL: it is written in the transaction of the
 rows, and a run goes on from there. `continuous` does the same as a stream that stays.
 """
 
@@ -30,7 +30,6 @@ from caspers_lib.lakebase.target import (
     read_position,
 )
 from caspers_lib.lakebase.upsert import Snapshot, apply_changes, apply_staged
-from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -113,7 +112,7 @@ def read_source(spark: "SparkSession", spec: SyncSpec) -> SourceState:
     Raises:
         SyncError: it does not exist, or has no change feed where the mode needs one.
     """
-    name = quote_name(*spec.source.split("."))
+    name = spec.source_name
     try:
         detail: Any = spark.sql(f"DESCRIBE DETAIL {name}").select("id", "properties").collect()[0]
         newest: Any = spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").collect()[0]
@@ -210,7 +209,7 @@ def _follow(
         return _no_longer_reaches(position)
     feed = spark.read.option("readChangeFeed", "true")
     span = feed.option("startingVersion", position.commit_version + 1)
-    changes = span.option("endingVersion", source.version).table(plan.spec.source)
+    changes = span.option("endingVersion", source.version).table(plan.spec.source_name)
     try:
         apply_rows(sent_rows(changes, plan), plan, database, since=position.commit_version)
     except PySparkException as error:
@@ -237,7 +236,7 @@ def _has_every_commit(
     wanted = source.version - position.commit_version
     if wanted == 1:
         return True  # the newest is there
-    name = quote_name(*spec.source.split("."))
+    name = spec.source_name
     # Others may be committed meanwhile.
     commits = spark.sql(f"DESCRIBE HISTORY {name} LIMIT {wanted + _COMMITS_MEANWHILE}")
     span = f"version > {position.commit_version} AND version <= {source.version}"
@@ -282,7 +281,7 @@ def snapshot_rows(
     """
     from pyspark.sql import functions as F
 
-    name = quote_name(*plan.spec.source.split("."))
+    name = plan.spec.source_name
     rows = spark.read.option("versionAsOf", version).table(name)
     return sent_rows(
         rows.select(

@@ -1,6 +1,6 @@
 """A change data feed followed as a stream, for as long as its owner wants.
 
-Contract: DESIGN section 8. Each micro-batch is applied in one transaction together with the
+Each micro-batch is applied in one transaction together with the
 position. Restarts of the server end the stream, and it goes on from the position.
 """
 
@@ -197,7 +197,7 @@ def change_stream(
     handler = functools.partial(
         _apply_batch, plan=plan, database=database, generation=position.generation
     )
-    writer = changes.table(plan.spec.source).writeStream.foreachBatch(handler)
+    writer = changes.table(plan.spec.source_name).writeStream.foreachBatch(handler)
     writer = writer.trigger(processingTime=f"{trigger_seconds} seconds")
     try:
         query = writer.option("checkpointLocation", folder).start()

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from caspers_lib.lakebase.connection import Database
-from caspers_lib.lakebase.staging import Staged, StagingTable, copy_rows
+from caspers_lib.lakebase.staging import (
+    CHANGE_TYPE,
+    COMMIT_TIME,
+    COMMIT_VERSION,
+    Staged,
+    StagingTable,
+    copy_rows,
+)
 from caspers_lib.lakebase.sync_plan import SyncPlan
 
 if TYPE_CHECKING:
@@ -33,7 +40,8 @@ def copy_partitions(
     """Copy a frame's rows from its partitions; the driver's memory doesn't grow with them.
 
     Args:
-        rows: the plan's columns, `_change_type`, `_commit_version` and `_commit_timestamp`.
+        rows: the plan's columns, `_change_type`, `_commit_version` and `_commit_timestamp`, in
+            this order.
         database: the target's database, which Spark's workers can reach.
         plan: the plan.
         staging: the staging table.
@@ -45,8 +53,14 @@ def copy_partitions(
     copy = functools.partial(
         _copy_partition, database=database, plan=plan, staging=staging, since=since
     )
-    written = rows.coalesce(WRITERS).mapInArrow(copy, _RESULT).collect()
+    # Spark takes a name with a dot or a backtick for a path here, so columns go by position.
+    numbered = rows.toDF(*(f"c{number}" for number in range(len(_names(plan)))))
+    written = numbered.coalesce(WRITERS).mapInArrow(copy, _RESULT).collect()
     return [Staged(*row) for row in written]
+
+
+def _names(plan: SyncPlan) -> list[str]:
+    return [*plan.names, CHANGE_TYPE, COMMIT_VERSION, COMMIT_TIME]
 
 
 def _copy_partition(
@@ -59,6 +73,7 @@ def _copy_partition(
 ) -> Iterator[pa.RecordBatch]:
     # An attempt that fails after its commit has another number than the one that counts.
     part = secrets.randbelow(2**31)
-    staged = copy_rows(database, staging, plan, batches, part=part, since=since)
+    named = (pa.RecordBatch.from_arrays(batch.columns, _names(plan)) for batch in batches)
+    staged = copy_rows(database, staging, plan, named, part=part, since=since)
     numbers = [pa.array([value], pa.int64()) for value in astuple(staged)]
     yield pa.RecordBatch.from_arrays(numbers, names=[field.name for field in fields(Staged)])

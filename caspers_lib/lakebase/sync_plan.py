@@ -15,6 +15,13 @@ from caspers_lib.lakebase.sync_spec import SyncSpec
 __all__ = ["SyncColumn", "SyncPlan", "TargetColumn", "TargetTable", "plan_sync"]
 
 
+# PostgreSQL's system columns, and the columns that the change feed adds to a row.
+_TAKEN = frozenset(
+    {"ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"}
+    | {"_change_type", "_commit_version", "_commit_timestamp"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SyncColumn:
     """A column that is synced.
@@ -242,7 +249,8 @@ def plan_sync(spec: SyncSpec, source: Mapping[str, str]) -> SyncPlan:
         The plan, its columns in the spec's order or the source's.
 
     Raises:
-        SyncError: a column that the source doesn't have, or one that PostgreSQL can't hold.
+        SyncError: a column that the source doesn't have, or one whose name or type PostgreSQL
+            can't hold.
     """
     names = spec.columns or tuple(source)
     indexed = [name for group in spec.indexes for name in group]
@@ -254,6 +262,14 @@ def plan_sync(spec: SyncSpec, source: Mapping[str, str]) -> SyncPlan:
                 f"{list(source if name not in source else names)}.",
                 hint=f"Compare the spec with the columns of {spec.source}.",
             )
+    for name in names:
+        if name.lower() in _TAKEN:
+            raise SyncError(
+                f"The synced table {spec.name!r} has a column {name!r}, a name that PostgreSQL or "
+                "the change feed keeps for itself.",
+                hint="Rename it in the source, or name the other columns in the spec.",
+            )
+        quote_identifier(name)
     types = {name: _type(spec, name, source[name]) for name in names}
     for name in spec.keys:
         if types[name].name == "jsonb":

@@ -1,6 +1,6 @@
 """What is synced where: a synced table as frozen data.
 
-Contract: DESIGN section 8. The same spec is synced by this library (`change_feed.run_sync`) or by
+The same spec is synced by this library (`change_feed.run_sync`) or by
 Databricks (`managed.create_synced_table`).
 """
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from caspers_lib.errors import SyncError
 from caspers_lib.lakebase.identifiers import qualified
+from caspers_lib.spark_sql import quote_name
 
 __all__ = ["POSITIONS_TABLE", "SyncMode", "SyncSpec"]
 
@@ -78,6 +79,11 @@ class SyncSpec:
                     f"{list(names)}.",
                     hint="Name each column once.",
                 )
+
+    @property
+    def source_name(self) -> str:
+        """The Delta table, quoted for Spark."""
+        return quote_name(*self.source.split("."))
 
     @property
     def target(self) -> str:

@@ -243,3 +243,17 @@ def test_a_plan_explains_itself() -> None:
 def test_a_spec_can_be_written_in_a_few_lines() -> None:
     spec = SyncSpec(name="a", source="s.a", keys=("k",), database="d", schema="s", table="a")
     assert (spec.mode, spec.columns, spec.newest_by) == ("triggered", (), None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ctid", "xmin", "TABLEOID", "_change_type", "_Commit_Version", "", "a\0b", "ü" * 32, "\ud800"],
+)
+def test_a_column_that_one_side_cannot_have_is_refused_by_name(name: str) -> None:
+    spec = replace(REFUNDS, jsonb=())
+    with pytest.raises(SyncError) as caught:
+        plan_sync(spec, {"order_id": "string", name: "string"})
+    assert f"{name!a}" in caught.value.message
+    assert caught.value.hint
+    # Left out of the spec it is in nobody's way.
+    assert plan_sync(replace(spec, columns=("order_id",)), {"order_id": "string", name: "string"})
