@@ -335,6 +335,33 @@ def test_a_server_that_does_not_start_says_why(root: Path) -> None:
     assert running_dsn(data, "postgres") is None
 
 
+@pytest.mark.parametrize(
+    ("program", "lines", "reason"),
+    [
+        ("initdb", "echo making files; kill -9 $$", r"making files \(ended by SIGKILL\)"),
+        (
+            "initdb",
+            "echo initdb: error: no room >&2; echo hint: x; exit 1",
+            "initdb: error: no room",
+        ),
+        ("pg_ctl", "echo no libx.so; echo pg_ctl: could not start server; exit 1", "no libx.so"),
+    ],
+)
+def test_a_program_that_fails_is_told_by_its_cause(
+    root: Path, program: str, lines: str, reason: str
+) -> None:
+    binaries = find_binaries()
+    folder = root / "bin"
+    folder.mkdir()
+    for name in ("initdb", "pg_ctl"):
+        real = f'exec {binaries.folder}/{name} "$@"'
+        (folder / name).write_text(f"#!/bin/sh\n{lines if name == program else real}\n")
+        (folder / name).chmod(0o755)
+    with pytest.raises(PostgresError, match=f": {reason}$") as caught:
+        EmbeddedPostgres(root / "data", binaries=lambda: PostgresBinaries(folder, "a test")).start()
+    assert str(root / "server.log") in caught.value.hint
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(root: Path) -> None:
     (root / "file").touch()
     with pytest.raises(PostgresError, match="can't be started") as caught:
