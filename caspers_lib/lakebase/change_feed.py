@@ -14,12 +14,8 @@ from pyspark.errors import PySparkException
 from caspers_lib.errors import SyncError, first_cause
 from caspers_lib.lakebase.connection import Database, execute
 from caspers_lib.lakebase.partition_writer import copy_partitions
-from caspers_lib.lakebase.staging import (
-    CHANGE_TYPE,
-    COMMIT_TIME,
-    COMMIT_VERSION,
-    staging_table,
-)
+from caspers_lib.lakebase.staged_rows import CHANGE_TYPE, COMMIT_TIME, COMMIT_VERSION
+from caspers_lib.lakebase.staging import staging_table
 from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
 from caspers_lib.lakebase.target import (

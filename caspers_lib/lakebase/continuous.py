@@ -24,7 +24,7 @@ from caspers_lib.lakebase.change_feed import (
     sync_once,
 )
 from caspers_lib.lakebase.connection import Database, execute
-from caspers_lib.lakebase.staging import COMMIT_VERSION
+from caspers_lib.lakebase.staged_rows import COMMIT_VERSION
 from caspers_lib.lakebase.sync_plan import SyncPlan, plan_sync
 from caspers_lib.lakebase.sync_spec import SyncSpec
 from caspers_lib.lakebase.target import Position, SyncResult, at_position, read_position

@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from caspers_lib.lakebase.connection import Database
-from caspers_lib.lakebase.staging import (
-    CHANGE_TYPE,
-    COMMIT_TIME,
-    COMMIT_VERSION,
-    Staged,
-    StagingTable,
-    copy_rows,
-)
+from caspers_lib.lakebase.staged_rows import CHANGE_TYPE, COMMIT_TIME, COMMIT_VERSION
+from caspers_lib.lakebase.staging import Staged, StagingTable, copy_rows
 from caspers_lib.lakebase.sync_plan import SyncPlan
 
 if TYPE_CHECKING:

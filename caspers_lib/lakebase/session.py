@@ -57,7 +57,7 @@ _TIMEOUTS = (
 # Only what differs is set: some settings need a right, and older servers don't have all. Built-in
 # names come first in any search path, except in one that names their schema later.
 _SETTINGS = """
-SELECT set_config(name, value, false) FROM (VALUES {values}) AS wanted (name, value)
+SELECT set_config(name, value, false) FROM (VALUES {values}) AS setting (name, value)
 WHERE current_setting(name, true) <> value
 UNION ALL
 SELECT set_config('synchronous_commit', 'on', false)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from caspers_lib.errors import SyncError
 from caspers_lib.lakebase import SyncSpec, plan_sync
-from caspers_lib.lakebase.staging import Staged, copy_rows, raw_text, staged_rows, staging_table
+from caspers_lib.lakebase.staged_rows import raw_text, staged_rows
+from caspers_lib.lakebase.staging import Staged, copy_rows, staging_table
 from caspers_lib.lakebase.target import prepare_target
 from tests.lakebase.plans import PLAN as REFUND_PLAN
 
