@@ -21,7 +21,7 @@ NAMES = (
 )
 SPEC = SyncSpec(
     name="names",
-    source="lakebase-names.the table",
+    source="lakebase_names.things",
     keys=(KEY,),
     database="test",
     schema="names",
@@ -34,7 +34,7 @@ SPEC = SyncSpec(
 
 @pytest.fixture
 def source(spark: Any) -> Iterator[str]:
-    spark.sql("CREATE SCHEMA `lakebase-names`")
+    spark.sql("CREATE SCHEMA lakebase_names")
     others = ", ".join(f"{quote_name(name)} STRING" for name in NAMES)
     spark.sql(
         f"CREATE TABLE {SPEC.source_name} ({quote_name(KEY)} BIGINT, {quote_name(NEWEST)} "
@@ -42,7 +42,7 @@ def source(spark: Any) -> Iterator[str]:
         "(delta.enableChangeDataFeed = true, delta.columnMapping.mode = 'name')"
     )
     yield SPEC.source_name
-    spark.sql("DROP SCHEMA `lakebase-names` CASCADE")
+    spark.sql("DROP SCHEMA lakebase_names CASCADE")
 
 
 def insert(spark: Any, first: int, count: int) -> None:
