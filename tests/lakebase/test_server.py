@@ -171,6 +171,9 @@ def test_a_commit_is_on_disk_whatever_the_data_folders_own_files_say(root: Path)
     with Holder(data) as holder:  # another process, without what the tests change
         for name in ("fsync", "full_page_writes", "synchronous_commit"):
             assert query(holder.dsn, f"SHOW {name}") == "on"
+        record = watchdog.read_record(data)
+        assert record is not None
+    assert eventually(lambda: not watchdog.is_server(data, record))
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
