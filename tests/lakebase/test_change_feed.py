@@ -171,6 +171,12 @@ def test_large_batches_are_copied_from_the_partitions(
     counts = f"SELECT count(*), count(DISTINCT order_id) FROM {spec.target}"
     assert execute(database, counts) == (49_999, 49_999)
     assert execute(database, f"SELECT count(*) FROM {spec.dead_letters}") == (2,)
+    spark.sql(f"UPDATE {spec.source} SET order_id = concat('new-', order_id) WHERE ts IS NOT NULL")
+    assert sync().result == SyncResult(100_001, 49_999, 1, 49_999, refused=2)
+    new = (
+        f"SELECT count(*), count(*) FILTER (WHERE starts_with(order_id, 'new-')) FROM {spec.target}"
+    )
+    assert execute(database, new) == (49_999, 49_999)
     left = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'sync_staging%'"
     assert execute(database, left) == (0,)
 

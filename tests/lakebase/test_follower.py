@@ -96,6 +96,15 @@ def test_rows_and_columns_that_are_new_are_followed_until_told_to_stop(
         running.until(lambda: sum(run.result.written for run in running.runs) == 3)
         assert not running.errors
 
+        spark.sql(
+            f"UPDATE {spec.source} SET order_id = if(order_id = 'a', 'b', if(order_id = 'b', 'a', "
+            "'moved')), agent_response = order_id = 'a'"
+        )
+        running.until(lambda: orders(database) == {"a", "b", "moved"})
+        with psycopg.connect(database) as connection:
+            query = f"SELECT order_id FROM {spec.target} WHERE agent_response = 'true'"
+            assert connection.execute(query.encode()).fetchall() == [("b",)]
+
         spark.sql(f"ALTER TABLE {spec.source} ADD COLUMN note STRING")
         spark.sql(f"INSERT INTO {spec.source} VALUES ('d', now(), NULL, '1', 'new')")
         running.until(lambda: "d" in orders(database))
