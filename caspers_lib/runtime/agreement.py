@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.runtime.catalog import delta_files
 from caspers_lib.runtime.status import DemoStatus
 
 __all__ = ["Agreement", "agreements"]
@@ -87,20 +88,17 @@ def _entities_by_event(bronze: Path, quarantine: Path | None, domain: Domain) ->
     Events that were set aside don't count.
     """
     import duckdb
-    from deltalake import DeltaTable
 
-    aside = "" if quarantine is None else "AND event_id NOT IN (SELECT event_id FROM aside)"
+    files = delta_files(bronze)
+    aside = [] if quarantine is None else delta_files(quarantine)
+    if not files:
+        return {}
+    set_aside = "SELECT event_id FROM read_parquet(?) WHERE event_id IS NOT NULL"
     query = (
-        f"SELECT event_type, count(DISTINCT {domain.entity_key}) FROM events "  # noqa: S608
-        f"WHERE event_type IN (?, ?) {aside} GROUP BY event_type"
+        f"SELECT event_type, count(DISTINCT {domain.entity_key}) FROM read_parquet(?) "  # noqa: S608
+        f"WHERE event_type IN (?, ?) {f'AND event_id NOT IN ({set_aside})' if aside else ''} "
+        "GROUP BY event_type"
     )
+    values = [files, domain.opening, domain.closing, *([aside] if aside else [])]
     with duckdb.connect() as connection:
-        connection.register("events", DeltaTable(str(bronze)).to_pyarrow_dataset())
-        if quarantine is not None:
-            rows = DeltaTable(str(quarantine)).to_pyarrow_dataset()
-            connection.register("quarantined", rows)
-            connection.execute(
-                "CREATE TEMP VIEW aside AS "
-                "SELECT event_id FROM quarantined WHERE event_id IS NOT NULL"
-            )
-        return dict(connection.execute(query, [domain.opening, domain.closing]).fetchall())
+        return dict(connection.execute(query, values).fetchall())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from caspers_lib.errors import RootError, first_cause
 from caspers_lib.spark_paths import plain_folder
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
 
-__all__ = ["SCHEMAS", "delta_rows", "delta_tables", "last_commit", "register_tables"]
+__all__ = [
+    "SCHEMAS",
+    "delta_files",
+    "delta_rows",
+    "delta_tables",
+    "last_commit",
+    "register_tables",
+]
 
 SCHEMAS = ("simulator", "lakeflow", "recommender", "complaints", "ai")
 
@@ -99,6 +107,20 @@ def last_commit(table: Path) -> datetime:
     with _readable(table) as delta:
         (commit,) = delta.history(1)
     return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+
+
+def delta_files(table: Path) -> list[str]:
+    """The data files of a Delta table's newest version, under names that DuckDB takes as they are.
+
+    Raises:
+        RootError: the table's log can't be read.
+    """
+    import pyarrow as pa
+
+    with _readable(table) as delta:
+        names = pa.table(delta.get_add_actions()).column("path").to_pylist()
+    folder = plain_folder(table)
+    return [f"{folder}/{unquote(name)}" for name in names]
 
 
 @contextmanager

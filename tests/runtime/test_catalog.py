@@ -3,11 +3,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from caspers_lib.errors import RootError
 from caspers_lib.runtime.catalog import (
     SCHEMAS,
+    delta_files,
     delta_rows,
     delta_tables,
     register_tables,
@@ -18,6 +22,17 @@ def test_a_table_without_a_log_is_an_error_with_its_folder(tmp_path: Path) -> No
     with pytest.raises(RootError, match=f"The Delta table {tmp_path} can't be read") as refused:
         delta_rows(tmp_path)
     assert refused.value.hint
+
+
+def test_a_tables_files_are_read_whatever_its_folder_is_named(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    write_deltalake(str(made), pa.table({"n": [1, 2, 3]}))
+    named = tmp_path / "a é [1]{2}*?%20#:'\"\\" / "t"
+    named.parent.mkdir()
+    made.rename(named)
+    assert delta_rows(named) == 3
+    counted = duckdb.execute("SELECT sum(n) FROM read_parquet(?)", [delta_files(named)])
+    assert counted.fetchone() == (6,)
 
 
 @pytest.fixture
