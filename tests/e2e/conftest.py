@@ -1,6 +1,5 @@
 """The command line as a user runs it, on a small dataset: in a process of its own, or in this."""
 
-import glob
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from caspers_lib.cli import app
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.runtime import local_business
 from caspers_lib.runtime.catalog import SCHEMAS
+from caspers_lib.spark_paths import plain_path
 
 CASPERS = Path(sys.executable).parent / "caspers"
 _LIMIT_SECONDS = 300
@@ -84,7 +84,7 @@ def status_of(caspers: RunCaspers, root: Path) -> dict[str, Any]:
 
 def assert_consistent(status: dict[str, Any]) -> dict[str, int]:
     """Every number of the summary agrees with every other; returns events, orders and so on."""
-    folder = glob.escape(status["events"]["path"]).replace("'", "''")
+    folder = plain_path(Path(status["events"]["path"]))
     events = f"read_json('{folder}/*.json', format='newline_delimited')"
     counted = duckdb.execute(
         f"""SELECT count(*), count(DISTINCT event_id),

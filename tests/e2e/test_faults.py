@@ -19,7 +19,7 @@ from caspers_lib.runtime.settings import load_settings
 from caspers_lib.runtime.stages import Report, RetryPolicy, Stage
 from tests.e2e.conftest import RunCaspers, assert_consistent, status_of
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.full]
 RETRY = RetryPolicy(attempts=2, pause=0.1, round_pause=0.1)
 
 
@@ -79,7 +79,7 @@ def watched(url: str) -> Iterator[list[str]]:
         thread.join()
 
 
-@pytest.mark.parametrize("minutes", [0, pytest.param(10, marks=pytest.mark.full)])
+@pytest.mark.parametrize("minutes", [0, 10])
 def test_each_stage_of_a_live_demo_fails_and_in_the_end_the_numbers_agree(
     warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path, minutes: int
 ) -> None:
