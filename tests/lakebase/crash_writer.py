@@ -19,7 +19,7 @@ from caspers_lib.lakebase.target import prepare_target, read_position
 from caspers_lib.lakebase.upsert import apply_changes, apply_staged
 from tests.lakebase.plans import PLAN
 
-COMMITS = 2_000
+COMMITS = 1_000
 _KEYS = 200
 
 Commit = dict[str, int | None]

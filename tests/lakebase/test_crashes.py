@@ -66,7 +66,7 @@ def test_whoever_is_killed_whenever_the_target_equals_the_source(
     with psycopg.connect(dsn) as connection:
         half_way = read_position(connection, REFUNDS)
     assert half_way is None or half_way.commit_version < len(commits) - 1
-    assert writer(dsn, seed).wait(120) == 0
+    assert writer(dsn, seed).wait() == 0
     with psycopg.connect(dsn) as connection:
         position = read_position(connection, REFUNDS)
     assert position is not None
