@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.config import Config
 from databricks.sdk.service.jobs import Task
 
 from caspers_lib.agents.tables import AGENT_TABLES
@@ -185,6 +186,8 @@ def place(
             patch.delenv(name)
         patch.setenv("DATABRICKS_HOST", loopback.url)
         patch.setenv("DATABRICKS_TOKEN", loopback.token)
+        # An update runs within its request; the SDK would send the request again after a minute.
+        patch.setattr(Config, "http_timeout_seconds", 3600.0)
         patch.setenv("NO_PROXY", "127.0.0.1")
         made = Place(loopback, WorkspaceClient(), spark, folder)
         made.before = loopback.snapshot()
