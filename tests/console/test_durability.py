@@ -7,6 +7,8 @@ from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
+import psycopg
+import pytest
 from fastapi.testclient import TestClient
 
 from caspers_lib.console.app import create_app
@@ -50,7 +52,9 @@ def decided_and_crashed(business: Any, client: TestClient, number: int) -> tuple
     )
     wanted = {"case_id": case_id, "version": 0, "action": "change", "amount_usd": "4.25",
               "reason": "why", "key": case_id}  # fmt: skip
-    victim = connect(business.addresses["caspers"], patience=PATIENCE_SECONDS)
+    address = business.addresses["caspers"]
+    victim = connect(address, patience=PATIENCE_SECONDS)
+    witness = connect(address, patience=PATIENCE_SECONDS, autocommit=True)
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         answer = client.post(f"/api/{kind.name}/decisions", json={"decisions": [wanted]})
@@ -62,4 +66,8 @@ def decided_and_crashed(business: Any, client: TestClient, number: int) -> tuple
         assert time.monotonic() < until
     os.kill(victim.info.backend_pid, signal.SIGKILL)
     victim.close()
+    # Until the server ends its other back ends it has not noticed.
+    with closing(witness), pytest.raises(psycopg.OperationalError):
+        while time.monotonic() < until + PATIENCE_SECONDS:
+            witness.execute("SELECT 1")
     return case_id, Decimal(outcome["made"]["amount_usd"])
