@@ -1,5 +1,6 @@
 """The example, unmodified, under open-source Spark's own `spark-pipelines run`."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ SPARK_PIPELINES = Path(sys.executable).parent / "spark-pipelines"
 def run(spark: Any, schema: str, tmp_path: Path) -> Callable[[str], None]:
     """Runs a spec of the example against the tests' Spark, with folders and schema of its own."""
     port = spark.conf.get("spark.connect.grpc.binding.port")
+    token = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": spark.client._builder.token}
     project = tmp_path / "project"
     project.mkdir()
     shutil.copy(EXAMPLE / "order_items.py", project)
@@ -35,7 +37,12 @@ def run(spark: Any, schema: str, tmp_path: Path) -> Callable[[str], None]:
         (project / f"{name}.yml").write_text(yaml.safe_dump(spec))
         words = ["--remote", f"sc://localhost:{port}", "run", "--spec", f"{name}.yml"]
         answer = subprocess.run(
-            [str(SPARK_PIPELINES), *words], cwd=project, capture_output=True, text=True, check=False
+            [str(SPARK_PIPELINES), *words],
+            cwd=project,
+            env={**os.environ, "PYSPARK_PYTHON": sys.executable, **token},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
 

@@ -32,7 +32,7 @@ def test_a_tables_files_are_read_whatever_its_folder_is_named(tmp_path: Path) ->
     made.rename(named)
     assert delta_rows(named) == 3
     counted = duckdb.execute("SELECT sum(n) FROM read_parquet(?)", [delta_files(named)])
-    assert counted.fetchone() == (6,)
+    assert counted.fetchall() == [(6,)]
 
 
 @pytest.fixture
