@@ -19,7 +19,7 @@ from caspers_lib.runtime.catalog import delta_rows, delta_tables, last_commit
 from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
-from caspers_lib.runtime.stream_view import spark_on
+from caspers_lib.runtime.stream_view import retried, spark_on
 
 __all__ = ["read_graph", "run_pipeline"]
 
@@ -46,7 +46,7 @@ def run_pipeline(root: LocalRoot, *, full_refresh: bool, as_json: bool) -> None:
     started = time.monotonic()
     with spark_on(business, "caspers pipeline run", quiet=as_json) as report:
         before = _rows(root)
-        done = business.update_tables(report, full_refresh=full_refresh)
+        done = retried(lambda: business.update_tables(report, full_refresh=full_refresh))
         after = _rows(root)
     seconds = time.monotonic() - started
     unreadable = unreadable_files(root.events)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Literal
+from typing import Literal, TypeVar
 
 from caspers_lib.errors import (
     ConsoleError,
@@ -24,6 +24,7 @@ from caspers_lib.errors import (
 
 __all__ = ["Progress", "RetryPolicy", "Stage", "StageFailure", "StageReport", "run_stages"]
 
+T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed"]
 _POLL_SECONDS = 0.2
 
@@ -82,6 +83,34 @@ class RetryPolicy:
             and not isinstance(error, self.permanent)
             and not is_disk_full(error)
         )
+
+    def run(
+        self,
+        work: Callable[[], T],
+        on_retry: Callable[[int, str], None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> T:
+        """The result of the first try that succeeds.
+
+        Args:
+            work: may be called any number of times.
+            on_retry: called before each pause with the retry's number, from 1, and the cause.
+            stopping: once true, no further try begins.
+
+        Raises:
+            BaseException: what the last try raised.
+        """
+        attempt = 1
+        while True:
+            try:
+                return work()
+            except BaseException as error:
+                if not self.retries(error, attempt) or stopping():
+                    raise
+                cause = first_cause(error)
+            on_retry(attempt, cause)
+            self.sleep(self.pause * 2 ** (attempt - 1))
+            attempt += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,30 +235,27 @@ def _run(
     stage: Stage, progress: Progress, retry: RetryPolicy, stopping: Callable[[], bool]
 ) -> None:
     started = time.time()
-    attempt, cause = 1, ""
+    retries, cause = 0, ""
 
     def running(detail: str = "") -> StageReport:
-        if cause:
-            again = f"retry {attempt - 1} of {retry.attempts - 1} after: {cause}"
+        if retries:
+            again = f"retry {retries} of {retry.attempts - 1} after: {cause}"
             detail = f"{detail}; {again}" if detail else again
-        return StageReport(stage.name, "running", detail, started=started, retry=attempt - 1)
+        return StageReport(stage.name, "running", detail, started=started, retry=retries)
 
     def report(detail: str) -> None:
         progress.update(running(detail), announce=False)
 
-    progress.update(running())
-    while True:
-        try:
-            detail = stage.work(report)
-        except BaseException as error:
-            if not retry.retries(error, attempt) or stopping():
-                seconds = time.time() - started
-                failed = StageReport(stage.name, "failed", first_cause(error), seconds, started)
-                progress.update(failed)
-                raise
-            attempt, cause = attempt + 1, first_cause(error)
-        else:
-            break
+    def on_retry(number: int, reason: str) -> None:
+        nonlocal retries, cause
+        retries, cause = number, reason
         progress.update(running())
-        retry.sleep(retry.pause * 2 ** (attempt - 2))
+
+    progress.update(running())
+    try:
+        detail = retry.run(lambda: stage.work(report), on_retry, stopping)
+    except BaseException as error:
+        seconds = time.time() - started
+        progress.update(StageReport(stage.name, "failed", first_cause(error), seconds, started))
+        raise
     progress.update(StageReport(stage.name, "done", detail, time.time() - started, started))

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -15,9 +16,11 @@ from caspers_lib.runtime.catalog import delta_rows
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.local_business import LocalBusiness, StreamName
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
-from caspers_lib.runtime.stages import Report
+from caspers_lib.runtime.stages import Report, RetryPolicy
 
-__all__ = ["run_stream", "spark_on"]
+__all__ = ["retried", "run_stream", "spark_on"]
+
+T = TypeVar("T")
 
 _WRITTEN = {
     "refunds": AGENT_TABLES.recommendations.name,
@@ -50,7 +53,7 @@ def run_stream(root: LocalRoot, name: StreamName, *, as_json: bool) -> None:
     started = time.monotonic()
     with spark_on(business, f"caspers stream {name}", quiet=as_json) as report:
         before = _rows(root, name)
-        business.stream(name)(report)
+        retried(lambda: business.stream(name)(report))
         after = _rows(root, name)
     seconds = time.monotonic() - started
     found = {"table": _WRITTEN[name], "rows": after, "new": after - before}
@@ -98,6 +101,24 @@ def spark_on(
             yield report
         finally:
             business.stop()
+
+
+def retried(work: Callable[[], T]) -> T:
+    """Try once more what failed for a moment, and say so on stderr.
+
+    Args:
+        work: one stage's work, which leaves as it is what it has done already.
+    """
+
+    def say(_retry: int, cause: str) -> None:
+        Console(stderr=True).print(
+            f"failed, and is tried once more: {cause}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    return RetryPolicy(attempts=2).run(work, say)
 
 
 def _rows(root: LocalRoot, name: StreamName) -> int:

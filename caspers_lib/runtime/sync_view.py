@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group
@@ -19,7 +20,7 @@ from caspers_lib.lakebase.target import read_target
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.stages import Report
-from caspers_lib.runtime.stream_view import spark_on
+from caspers_lib.runtime.stream_view import retried, spark_on
 
 __all__ = ["run_sync", "run_table", "show_sync_check", "show_sync_plan"]
 
@@ -46,7 +47,7 @@ def run_sync(
         for spec in specs:
             report(spec.name)
             with failed.kept():
-                runs[spec] = business.sync(spec, reload=reload)
+                runs[spec] = retried(partial(business.sync, spec, reload=reload))
     if as_json:
         print(json.dumps({s.name: _run_document(run) for s, run in runs.items()}, indent=2))
     elif runs:

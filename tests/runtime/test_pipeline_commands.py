@@ -1,16 +1,21 @@
 """`caspers pipeline` where there is little: what it draws and what it refuses."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from caspers_lib.cli import app
-from caspers_lib.errors import PipelineError, RootLockedError
+from caspers_lib.errors import CaspersError, PipelineError, RootLockedError
+from caspers_lib.runtime import stream_view
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.settings import load_settings
+from caspers_lib.runtime.stages import RetryPolicy
+
+SOURCES = ("lakeflow.all_events", "recommender.refund_recommendations")
 
 
 def test_the_picture_of_nothing_has_every_table_and_creates_nothing(tmp_path: Path) -> None:
@@ -64,6 +69,41 @@ def test_what_cannot_be_read_is_listed_by_the_update_and_by_status(
         assert f"{entry['path']}: {entry['reason']}" in answer.output
         document = json.loads(CliRunner().invoke(app, [*command, *place, "--json"]).stdout)
         assert document["unreadable_files"] == [entry]
+
+
+@pytest.mark.parametrize(
+    ("words", "work"),
+    [
+        (["pipeline", "run"], "update_tables"),
+        (["stream", "refunds"], "stream"),
+        (["sync", "refunds"], "sync"),
+    ],
+)
+def test_what_fails_for_a_moment_is_tried_once_more_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], work: str
+) -> None:
+    root = LocalRoot(tmp_path, load_settings(environment={}))
+    with owned(root, Owner.this_process("caspers demo")):
+        for folder in (root.events, *(root.table(name) for name in SOURCES)):
+            folder.mkdir(parents=True)
+    for method in ("start_spark", "start_postgres", "stop"):
+        monkeypatch.setattr(LocalBusiness, method, lambda *_: None)
+    monkeypatch.setattr(stream_view, "delta_rows", lambda _table: 0)
+    pauses: list[float] = []
+    monkeypatch.setattr(stream_view, "RetryPolicy", partial(RetryPolicy, sleep=pauses.append))
+    tries: list[object] = []
+
+    def fails(*_: object, **_options: object) -> None:
+        tries.append(work)
+        raise PipelineError("A worker failed to connect back.", hint="try again")
+
+    monkeypatch.setattr(LocalBusiness, work, fails)
+    answer = CliRunner().invoke(app, [*words, "--root", str(tmp_path)])
+    assert isinstance(answer.exception, CaspersError)
+    assert answer.exception.message == "A worker failed to connect back."
+    assert (len(tries), len(pauses)) == (2, 1)
+    said = "failed, and is tried once more: A worker failed to connect back."
+    assert answer.stderr.count(said) == 1
 
 
 def test_bad_usage_is_code_2() -> None:
