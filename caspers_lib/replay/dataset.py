@@ -9,7 +9,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ class EventsFile:
         cycle = asked or begun_cycle if declared is None else declared
         cycle = _data_days(path, epoch // DAY, domain) * DAY if cycle is None else cycle
         _refuse_bad_loop(path, epoch, cycle)
-        # Of a loop that the file doesn't declare, the start may be that of a later one.
+        # A loop that the file doesn't declare may be stretched to reach its start day.
         days = cycle if declared is not None else max(cycle, domain.cycle_seconds)
         return cls(
             path=path,
@@ -153,8 +153,14 @@ class EventsFile:
             start_days=days // DAY,
         )
 
-    def check_start_day(self, day: int) -> None:
-        """Refuse a start day that the dataset doesn't have.
+    def begun_on(self, day: int) -> "EventsFile":
+        """The same dataset for a replay that begins on a day of it.
+
+        A loop that the file doesn't declare lasts at least until that day is over, so that the
+        first run plays each event once.
+
+        Args:
+            day: the start day, counted from 0.
 
         Raises:
             SettingsError: it is not from 0 to `start_days` - 1.
@@ -165,6 +171,7 @@ class EventsFile:
                 f"{self.start_days - 1}",
                 hint="choose a day inside the dataset",
             )
+        return replace(self, cycle_seconds=max(self.cycle_seconds, (day + 1) * DAY))
 
     @property
     def cycle_days(self) -> int:

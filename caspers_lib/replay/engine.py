@@ -99,6 +99,11 @@ class Replay:
     pace: Pace = field(default_factory=Pace)
     scratch: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Let the loop reach the start day."""
+        if self.start_day is not None:
+            object.__setattr__(self, "dataset", self.dataset.begun_on(self.start_day))
+
     @property
     def lock(self) -> ReplayLock:
         """The lock that keeps a second run away."""
@@ -217,7 +222,6 @@ class Replay:
     def _first_state(self, now: float) -> ReplayState:
         if self.start_day is None:
             raise SettingsError("A first run needs a start day", hint="the default is 70")
-        self.dataset.check_start_day(self.start_day)
         epoch, speed = self.dataset.epoch, self._first_speed()
         return ReplayState(
             simulation_start=now,

@@ -156,6 +156,8 @@ class ReplayReader(DataSourceReader):
         self._domain = domain
         self._rows = options.rows_per_partition
         self._chaos = options.chaos
+        if isinstance(options.clock, GivenStart):
+            self._dataset = dataset = dataset.begun_on(options.clock.start_day)
         p0, shift = float(dataset.epoch + dataset.cycle_seconds), 0
         if options.clock is not None:
             clock, shift = _clock_and_shift(options.clock, dataset)
@@ -215,7 +217,8 @@ class ReplayStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     @cached_property
     def _dataset(self) -> EventsFile:
-        return _fit_dataset(self._given, self._domain)
+        dataset, clock = _fit_dataset(self._given, self._domain), self._options.clock
+        return dataset.begun_on(clock.start_day) if isinstance(clock, GivenStart) else dataset
 
     @cached_property
     def _groups(self) -> list[RowGroup]:
@@ -316,7 +319,6 @@ def _clock_and_shift(source: RunningReplay | GivenStart, dataset: EventsFile) ->
     if isinstance(source, RunningReplay):
         return _running_clock(source, dataset)
     start, day = source.simulation_start, source.start_day
-    dataset.check_start_day(day)
     clock = start_clock(start, epoch=dataset.epoch, start_day=day, speed=source.speed)
     shift = event_shift(start, epoch=dataset.epoch, start_day=day)
     return replace(clock, end=last_virtual_second(shift)), shift

@@ -91,9 +91,11 @@ def test_a_file_without_metadata_begins_at_midnight_and_loops_after_the_days_of_
     assert (found.cycle_days, found.start_days) == (days, max(days, 90))
     assert EventsFile.open(path, cycle_days=7).cycle_days == 7
     assert EventsFile.open(path, begun_cycle=90 * DAY).cycle_days == 90
-    found.check_start_day(found.start_days - 1)
+    # No event is played twice before the start day is over.
+    assert found.begun_on(days - 1) == found
+    assert found.begun_on(found.start_days - 1).cycle_days == found.start_days
     with pytest.raises(SettingsError, match=f"has the days 0 to {found.start_days - 1}"):
-        found.check_start_day(found.start_days)
+        found.begun_on(found.start_days)
 
 
 @pytest.mark.parametrize("years", [-40, 40])
