@@ -19,7 +19,7 @@ from caspers_lib.service_names import (
 )
 
 if TYPE_CHECKING:
-    from databricks.sdk.service.postgres import SyncedTable, SyncedTableSyncedTableSpec
+    from databricks.sdk.service.postgres import SyncedTable
 
 __all__ = [
     "MAX_DISPLAY_NAME_CHARS",
@@ -50,8 +50,6 @@ _ONLY_AT_CREATION = {
     "existing_pipeline_id",
     "new_pipeline_spec",
 }
-# What the service takes from the catalog, and may leave out of its answer.
-_FROM_CATALOG = {"branch", "postgres_database"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,23 +208,20 @@ def differences(spec: SyncSpec) -> tuple[str, ...]:
 def spec_mismatches(found: "SyncedTable", wanted: "SyncedTable") -> list[str]:
     """In what a synced table that exists is another one than the one that is wanted.
 
-    How it was created doesn't matter, nor what the service leaves out since the catalog says it.
+    What the service doesn't tell can't differ, and how the table was created doesn't matter.
 
     Args:
-        found: what the service says.
+        found: what the service says; its documentation promises the status only.
         wanted: what it would be asked for.
 
     Returns:
         Texts such as `scheduling_policy is SNAPSHOT, not TRIGGERED`; empty if it is the same.
     """
-    if found.spec is None or wanted.spec is None:
-        return ["its spec is unknown"]
-    there, here = _comparable(found.spec), _comparable(wanted.spec)
-    unsaid = _FROM_CATALOG - set(there)
+    there, here = _told(found), _told(wanted)
     return [
-        f"{field} is {there.get(field)}, not {here.get(field)}"
-        for field in sorted((set(there) | set(here)) - unsaid)
-        if there.get(field) != here.get(field)
+        f"{field} is {there[field]}, not {here.get(field)}"
+        for field in sorted(there)
+        if there[field] != here.get(field)
     ]
 
 
@@ -315,11 +310,17 @@ def _refuse_columns(spec: SyncSpec) -> None:
         )
 
 
-def _comparable(spec: "SyncedTableSyncedTableSpec") -> dict[str, object]:
-    fields = {k: v for k, v in spec.as_dict().items() if k not in _ONLY_AT_CREATION}
-    if isinstance(source := fields.get("source_table_full_name"), str):
-        fields["source_table_full_name"] = source.lower()  # as Unity Catalog keeps names
-    return fields
+def _told(table: "SyncedTable") -> dict[str, object]:
+    """What is known of a synced table, by the names of the specification's fields."""
+    spec = table.spec.as_dict() if table.spec else {}
+    told = {field: value for field, value in spec.items() if field not in _ONLY_AT_CREATION}
+    if isinstance(source := told.get("source_table_full_name"), str):
+        told["source_table_full_name"] = source.lower()  # as Unity Catalog keeps names
+    if isinstance(branch := told.get("branch"), str):
+        told["project"] = branch.partition("/branches/")[0]
+    if table.status and table.status.project:
+        told["project"] = table.status.project
+    return told
 
 
 def _checked_unity_name(what: str, name: str, error: type[CaspersError]) -> None:

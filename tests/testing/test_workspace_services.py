@@ -1,10 +1,12 @@
 """Serving endpoints, apps and Lakebase of the workspace on the loopback."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.common.types.fieldmask import FieldMask
 from databricks.sdk.errors import OperationFailed
 from databricks.sdk.service import apps, postgres, serving
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
@@ -25,7 +27,7 @@ def entity(version: int | str = 1, model: str = MODEL) -> ServedEntityInput:
 
 
 def config(*entities: ServedEntityInput) -> EndpointCoreConfigInput:
-    return EndpointCoreConfigInput(name="e", served_entities=list(entities))
+    return EndpointCoreConfigInput.from_dict({"served_entities": [e.as_dict() for e in entities]})
 
 
 @pytest.fixture
@@ -83,7 +85,11 @@ def test_endpoints_that_are_refused(serving_client: WorkspaceClient, refuses: Re
         ("the endpoint's name", lambda: api.create("e.f", config=config(entity()))),
         ("the endpoint's name", lambda: api.create("e" * 64, config=config(entity()))),
         ("served_entities are missing", lambda: api.create("e", config=config())),
-        ("missing fields", lambda: api.create("e")),
+        ("served_entities are missing", lambda: api.create("e")),
+        (
+            "unknown fields in body: ['name']",
+            lambda: api.create("e", config=EndpointCoreConfigInput(name="e")),
+        ),
         ("does not exist", lambda: api.update_config("no", served_entities=[entity()])),
     ]
     for said, call in calls:
@@ -219,9 +225,6 @@ def test_a_project_is_born_with_a_branch_and_an_endpoint(
     assert api.get_endpoint(endpoint.name).status
     assert api.generate_database_credential(endpoint.name).token == "password-1"
     assert "NOT_FOUND" in refuses(lambda: api.generate_database_credential(f"{endpoint.name}s"))
-    role = postgres.Role(spec=postgres.RoleRoleSpec(postgres_role="app"))
-    api.create_role(branch.name, role, role_id="app")
-    assert [r.name for r in api.list_roles(branch.name)] == [f"{branch.name}/roles/app"]
     api.delete_project("projects/x")
     assert list(api.list_projects()) == []
     assert [p.name for p in api.list_projects(show_deleted=True)] == ["projects/x"]
@@ -229,16 +232,117 @@ def test_a_project_is_born_with_a_branch_and_an_endpoint(
     assert workspace.snapshot() == {}
 
 
-def test_a_lakebase_catalog_has_a_name_that_no_other_has(
-    client: WorkspaceClient, refuses: Refuses
+def test_a_branch_has_roles_and_databases_that_they_own(
+    client: WorkspaceClient, workspace: LoopbackWorkspace, refuses: Refuses
+) -> None:
+    workspace.lakebase.polls = 1
+    api, branch = client.postgres, "projects/x/branches/production"
+    api.create_project(postgres.Project(spec=postgres.ProjectSpec(display_name="x")), "x")
+    role = postgres.Role(spec=postgres.RoleRoleSpec(postgres_role="casper"))
+    api.create_role(branch, role, role_id="casper").wait()
+    made = api.get_role(f"{branch}/roles/casper")
+    assert (made.spec, made.status and made.status.postgres_role) == (None, "casper")
+    said = refuses(lambda: api.create_role(branch, role, role_id="casper"))
+    assert said == "BAD_REQUEST: role with that name already exists"
+    assert "role_id is 'app'" in refuses(lambda: api.create_role(branch, role, role_id="app"))
+    api.create_role(branch, role, role_id="casper", replace_existing=True)
+
+    def database(owner: str) -> postgres.Database:
+        spec = postgres.DatabaseDatabaseSpec(f"{branch}/roles/{owner}", "orders")
+        return postgres.Database(spec=spec)
+
+    said = refuses(lambda: api.create_database(branch, database("nobody"), database_id="orders"))
+    assert said.startswith("NOT_FOUND")
+    operation = api.create_database(branch, database("casper"), database_id="orders")
+    assert re.fullmatch(rf"{branch}/databases/orders/operations/[0-9a-f-]{{36}}", operation.name())
+    there = {each.name: each.status for each in api.list_databases(branch)}
+    assert list(there) == [
+        f"{branch}/databases/{name}" for name in ("databricks-postgres", "orders")
+    ]
+    said = refuses(lambda: api.create_database(branch, database("casper"), database_id="other"))
+    assert said.startswith("BAD_REQUEST")
+    mask = FieldMask(["spec.postgres_database"])
+    spec = postgres.DatabaseDatabaseSpec(f"{branch}/roles/casper", "sales")
+    renamed = postgres.Database(spec=spec)
+    done = api.update_database(f"{branch}/databases/orders", renamed, mask).wait()
+    assert done.status and done.status.postgres_database == "sales"
+    fixed = FieldMask(["spec.postgres_role"])
+    assert "can't change" in refuses(lambda: api.update_role(f"{branch}/roles/casper", role, fixed))
+    assert "owns" in refuses(lambda: api.delete_role(f"{branch}/roles/casper"))
+    api.delete_database(f"{branch}/databases/orders")
+    api.delete_role(f"{branch}/roles/casper")
+    api.delete_project("projects/x", purge=True)
+    assert workspace.snapshot() == {}
+
+
+def test_a_lakebase_catalog_is_of_one_database_and_goes_with_its_project(
+    client: WorkspaceClient, workspace: LoopbackWorkspace, refuses: Refuses
 ) -> None:
     api = client.postgres
     api.create_project(postgres.Project(spec=postgres.ProjectSpec(display_name="x")), "x")
     client.catalogs.create("taken")
-    spec = postgres.CatalogCatalogSpec("db", branch="projects/x/branches/production")
-    wanted = postgres.Catalog(spec=spec)
-    said = refuses(lambda: api.create_catalog(wanted, "taken"))
+
+    def wanted(database: str, *, make: bool = False) -> postgres.Catalog:
+        branch = "projects/x/branches/production"
+        spec = postgres.CatalogCatalogSpec(
+            database, branch=branch, create_database_if_missing=make or None
+        )
+        return postgres.Catalog(spec=spec)
+
+    said = refuses(lambda: api.create_catalog(wanted("db"), "free"))
+    assert said.startswith("NOT_FOUND: The database db")
+    said = refuses(lambda: api.create_catalog(wanted("db", make=True), "taken"))
     assert said.startswith("CATALOG_ALREADY_EXISTS")
-    api.create_catalog(wanted, "free")
+    api.create_catalog(wanted("db", make=True), "free")
+    there = api.get_catalog("catalogs/free")
+    assert (there.spec, there.status and there.status.project) == (None, "projects/x")
+    said = refuses(lambda: api.create_catalog(wanted("db"), "another"))
+    assert "A catalog of the database db" in said
     assert "CATALOG_ALREADY_EXISTS" in refuses(lambda: client.catalogs.create("free"))
-    assert "INVALID_STATE" in refuses(lambda: api.delete_project("projects/x", purge=True))
+    api.delete_project("projects/x", purge=True)
+    assert "NOT_FOUND" in refuses(lambda: api.get_catalog("catalogs/free"))
+    assert "lakebase" not in workspace.snapshot()
+
+
+def test_a_synced_table_may_be_in_an_ordinary_catalog_and_in_anothers_pipeline(
+    client: WorkspaceClient, workspace: LoopbackWorkspace, refuses: Refuses
+) -> None:
+    workspace.lakebase.polls = 1
+    api, policy = client.postgres, postgres.SyncedTableSyncedTableSpecSyncedTableSchedulingPolicy
+    api.create_project(postgres.Project(spec=postgres.ProjectSpec(display_name="x")), "x")
+    workspace.add_schema("shop.sales")
+    workspace.add_table("shop.sales.orders", change_feed=True)
+    before = workspace.snapshot()
+
+    def table(**more: Any) -> postgres.SyncedTable:
+        spec = postgres.SyncedTableSyncedTableSpec(
+            source_table_full_name="shop.sales.orders",
+            primary_key_columns=["id"],
+            scheduling_policy=policy.CONTINUOUS,
+            **more,
+        )
+        return postgres.SyncedTable(spec=spec)
+
+    place = {"branch": "projects/x/branches/production", "postgres_database": "shop"}
+    own = postgres.NewPipelineSpec(storage_catalog="shop", storage_schema="sales")
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("['branch', 'p", lambda: api.create_synced_table(table(), "shop.sales.a")),
+        ("one of new_pip", lambda: api.create_synced_table(table(**place), "shop.sales.a")),
+        ("SCHEMA_DOES_NOT", lambda: api.create_synced_table(table(**place), "shop.no.a")),
+    ]
+    for said, call in calls:
+        assert said in refuses(call)
+    api.create_synced_table(table(**place, new_pipeline_spec=own), "shop.sales.a").wait()
+    first = api.get_synced_table("synced_tables/shop.sales.a")
+    assert first.spec is None
+    assert first.status
+    assert first.status.project == "projects/x"
+    shared = {"existing_pipeline_id": first.status.pipeline_id}
+    api.create_synced_table(table(**place, **shared), "shop.sales.b").wait()
+    assert [each.name for each in client.tables.list("shop", "sales")] == ["a", "b", "orders"]
+    assert len(list(client.pipelines.list_pipelines())) == 1
+    api.delete_synced_table("synced_tables/shop.sales.a")
+    assert len(list(client.pipelines.list_pipelines())) == 1
+    api.delete_synced_table("synced_tables/shop.sales.b")
+    api.delete_database("projects/x/branches/production/databases/shop")
+    assert workspace.snapshot() == before

@@ -284,7 +284,8 @@ def _serve(
         try:
             endpoints.get(endpoint)
         except NotFound:
-            config = EndpointCoreConfigInput(name=endpoint, served_entities=[entity])
+            # Its name is for an update alone: a new endpoint has one beside its configuration.
+            config = EndpointCoreConfigInput.from_dict({"served_entities": [entity.as_dict()]})
             try:
                 endpoints.create_and_wait(endpoint, config=config, timeout=timeout)
             except ResourceConflict:  # somebody made it in the meantime

@@ -1,8 +1,12 @@
-"""Lakebase: projects, catalogs, synced tables, roles, and the operations that make them."""
+"""Lakebase: projects with roles and databases, catalogs, synced tables, and their operations.
+
+A specification is input only: the service answers with a resource's status.
+"""
 
 import re
 from collections.abc import Iterator
-from copy import deepcopy
+from dataclasses import dataclass
+from uuid import UUID
 
 from caspers_lib.testing.workspace.pipelines import Pipelines
 from caspers_lib.testing.workspace.requests import (
@@ -16,7 +20,7 @@ from caspers_lib.testing.workspace.requests import (
     taken,
 )
 from caspers_lib.testing.workspace.shapes import check_arguments, check_document
-from caspers_lib.testing.workspace.state import NOW, Common, Store
+from caspers_lib.testing.workspace.state import ME, NOW, Common, Store
 from caspers_lib.testing.workspace.unity import Unity
 
 __all__ = ["API", "Lakebase"]
@@ -24,17 +28,44 @@ __all__ = ["API", "Lakebase"]
 API = "/api/2.0/postgres"
 _PROJECT = "projects/[^/]+"
 _BRANCH = f"{_PROJECT}/branches/[^/]+"
-_CLASSES = {"projects": "Project", "catalogs": "Catalog", "synced_tables": "SyncedTable"}
-_REQUIRED = {
-    "projects": ("display_name",),
-    "catalogs": ("postgres_database", "branch"),
-    "synced_tables": ("source_table_full_name", "primary_key_columns", "scheduling_policy"),
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the service takes for a kind of resources.
+
+    Args:
+        sdk: the SDK's class.
+        identity: pattern of an id.
+        needed: fields of the specification that must be there.
+        fixed: those that an update may not name.
+    """
+
+    sdk: str
+    identity: str
+    needed: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
+
+
+_TOP = {
+    "projects": _Kind("Project", "[a-z][a-z0-9-]{0,62}", ("display_name",), ("pg_version",)),
+    "catalogs": _Kind("Catalog", "[A-Za-z0-9_-]{1,255}", ("postgres_database", "branch")),
+    "synced_tables": _Kind(
+        "SyncedTable",
+        r"[A-Za-z0-9_-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_]+",
+        ("source_table_full_name", "primary_key_columns", "scheduling_policy"),
+    ),
 }
-_IDS = {
-    "projects": r"[a-z][a-z0-9-]{0,62}",
-    "catalogs": r"[A-Za-z0-9_-]{1,255}",
-    "synced_tables": r"[A-Za-z0-9_-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_]+",
+_IN_BRANCH = {
+    "roles": _Kind(
+        "Role",
+        "[a-z][a-z0-9-]{3,62}",
+        ("postgres_role",),
+        ("postgres_role", "identity_type", "auth_method"),
+    ),
+    "databases": _Kind("Database", "[a-z0-9][a-z0-9-]{3,62}", ("postgres_database", "role")),
 }
+_KINDS = _TOP | _IN_BRANCH
 
 
 class Lakebase:
@@ -56,82 +87,112 @@ class Lakebase:
         self.states = ["SYNCED_TABLE_ONLINE_CONTINUOUS_UPDATE"]  # one a look, the last one stays
         self.message = ""
         self._store = Store(common)
+        self._made_along: set[str] = set()
         unity.is_elsewhere = lambda catalog: f"catalogs/{catalog}" in self._store
-        self._roles = Store(common)
 
     @property
     def resources(self) -> dict[str, Document]:
-        """Projects, catalogs and synced tables, by their resource names."""
+        """Everything with its specification, by resource name."""
         return self._store.items
 
     def routes(self) -> Iterator[Route]:
         """Methods, paths, and what answers them."""
-        yield "GET", rf"{API}/(operations/\d+)", self.operation
+        yield "GET", rf"{API}/(.+/operations/[0-9a-f-]{{36}})", self.operation
         yield "POST", f"{API}/credentials", self.credential
         yield "GET", f"{API}/projects", self.listed
-        for kind in _CLASSES:
+        for kind in _TOP:
             yield "POST", f"{API}/({kind})", self.create
             yield "GET", f"{API}/({kind}/[^/]+)", self.get
             yield "DELETE", f"{API}/({kind}/[^/]+)", self.delete
+        yield "PATCH", f"{API}/({_PROJECT})", self.update
         yield "GET", f"{API}/({_PROJECT})/branches", self.branches
         yield "GET", f"{API}/({_BRANCH})", self.branch
         yield "GET", f"{API}/({_BRANCH})/endpoints", self.endpoints
         yield "GET", f"{API}/({_BRANCH}/endpoints/[^/]+)", self.endpoint
-        yield "GET", f"{API}/({_BRANCH})/databases", self.databases
-        yield "GET", f"{API}/({_BRANCH})/roles", self.roles
-        yield "POST", f"{API}/({_BRANCH})/roles", self.create_role
-        yield "GET", f"{API}/({_BRANCH}/roles/[^/]+)", self.role
-        yield "DELETE", f"{API}/({_BRANCH}/roles/[^/]+)", self.delete_role
+        for kind in _IN_BRANCH:
+            yield "GET", f"{API}/({_BRANCH})/({kind})", self.listed_in_branch
+            yield "POST", f"{API}/({_BRANCH})/({kind})", self.create_in_branch
+            yield "GET", f"{API}/({_BRANCH}/{kind}/[^/]+)", self.get
+            yield "PATCH", f"{API}/({_BRANCH}/{kind}/[^/]+)", self.update
+            yield "DELETE", f"{API}/({_BRANCH}/{kind}/[^/]+)", self.delete
 
     def create(self, request: Request, kind: str) -> Document:
         """A new resource, once its operation is done."""
         query = f"{kind.removesuffix('s')}_id"
         request.only(query, bodiless=False)
         identity = request.query.get(query, "")
-        if not re.fullmatch(_IDS[kind], identity):
-            raise invalid(f"{query} is {identity!r}")
-        check_document(request.body, f"postgres.{_CLASSES[kind]}", required=("spec",))
-        spec = request.body["spec"]
-        if missing := [field for field in _REQUIRED[kind] if not spec.get(field)]:
-            raise invalid(f"missing fields in spec: {missing}")
-        self._check_needs(kind, identity, spec)
+        spec = _checked(request, kind, identity)
         name = f"{kind}/{identity}"
+        if kind == "catalogs":
+            self._check_catalog(identity, spec)
+        elif kind == "synced_tables":
+            spec = self._check_synced(identity, spec)
         if name in self._store:
             raise taken(name, "ALREADY_EXISTS")
-        resource = {"name": name, "spec": spec}
-        if kind == "projects":  # the service answers with what holds, not with what was asked for
-            resource = {"name": name, "status": {**spec, "owner": "me@example.com"}}
         if kind == "synced_tables":
-            pipeline = self.pipelines.add_managed(f"Sync of {identity}")
-            resource = {**resource, "status": {"pipeline_id": pipeline}}
-        self._store.add(name, resource)
+            self._sync(name, spec)
+            return self._begin(name)
+        self._add(name, spec)
+        if kind == "projects":
+            self._make_database(f"{name}/branches/production", "databricks_postgres")
+        elif kind == "catalogs":
+            self._make_database(spec["branch"], spec["postgres_database"])
         return self._begin(name)
 
-    def _check_needs(self, kind: str, identity: str, spec: Document) -> None:
-        if kind == "projects":
-            return
-        if kind == "synced_tables" and "branch" not in spec:
-            catalog = self.resources.get(f"catalogs/{identity.partition('.')[0]}", {})
-            spec = {"branch": catalog.get("spec", {}).get("branch", ""), **spec}
-        if spec["branch"]:
-            self._need_branch(spec["branch"])
-        if kind == "catalogs":
-            if identity in self.unity.stores["catalogs"]:
-                raise taken(f"Catalog '{identity}'", "CATALOG_ALREADY_EXISTS")
-            return
-        self._check_synced(identity.partition(".")[0], spec)
+    def create_in_branch(self, request: Request, branch: str, kind: str) -> Document:
+        """A new role or database, once its operation is done."""
+        query = f"{kind.removesuffix('s')}_id"
+        request.only(query, "replace_existing", bodiless=False)
+        self._need_branch(branch)
+        identity = request.query.get(query) or f"made-{self.common.number(kind)}"
+        spec = _checked(request, kind, identity)
+        if kind == "databases" and spec["role"] not in self._store:
+            raise not_found(spec["role"], "NOT_FOUND")
+        name = f"{branch}/{kind}/{identity}"
+        field = _IN_BRANCH[kind].needed[0]
+        others = [other for other in self._of(branch, kind) if other["name"] != name]
+        is_there = name in self._store and not request.flag("replace_existing")
+        if is_there or spec[field] in [other["spec"][field] for other in others]:
+            said = f"{kind.removesuffix('s')} with that name already exists"
+            raise Refused(400, "BAD_REQUEST", said)
+        self._add(name, spec)
+        return self._begin(name)
 
-    def _check_synced(self, catalog: str, spec: Document) -> None:
-        if f"catalogs/{catalog}" not in self._store:
+    def _add(self, name: str, spec: Document, **more: str) -> None:
+        self._store.add(name, _resource(name, spec, **more))
+
+    def _check_catalog(self, identity: str, spec: Document) -> None:
+        self._need_branch(spec["branch"])
+        if identity in self.unity.stores["catalogs"]:
+            raise taken(f"Catalog '{identity}'", "CATALOG_ALREADY_EXISTS")
+        branch, database = place = spec["branch"], spec["postgres_database"]
+        names = [each["spec"]["postgres_database"] for each in self._of(branch, "databases")]
+        if not spec.get("create_database_if_missing") and database not in names:
+            raise not_found(f"The database {database} of {branch}", "NOT_FOUND")
+        for other in self._of("", "catalogs"):
+            there = (other["spec"]["branch"], other["spec"]["postgres_database"])
+            if there == place and other["name"] != f"catalogs/{identity}":
+                raise taken(f"A catalog of the database {database} of {branch}")
+
+    def _check_synced(self, identity: str, spec: Document) -> Document:
+        """The specification with what its catalog says."""
+        catalog, schema, _ = identity.split(".")
+        lakebase = self.resources.get(f"catalogs/{catalog}")
+        if lakebase is not None:
+            known = {key: lakebase["spec"][key] for key in ("branch", "postgres_database")}
+            if other := [key for key in known if spec.get(key) not in {None, known[key]}]:
+                raise invalid(f"{other} are not those of the catalog '{catalog}'")
+            spec = {**spec, **known}
+        elif catalog not in self.unity.stores["catalogs"]:
             raise Refused(404, "CATALOG_DOES_NOT_EXIST", f"Catalog '{catalog}' does not exist.")
-        pipeline = spec.get("new_pipeline_spec", {})
-        if not pipeline and not spec.get("existing_pipeline_id"):
-            raise invalid("missing fields in spec: ['new_pipeline_spec']")
-        if pipeline:
-            wanted = {"storage_catalog", "storage_schema"}
-            if missing := sorted(name for name in wanted if not pipeline.get(name)):
-                raise invalid(f"missing fields in spec.new_pipeline_spec: {missing}")
-            self.unity.need("catalogs", pipeline["storage_catalog"])
+        else:
+            self.unity.need("schemas", f"{catalog}.{schema}")
+            if missing := [key for key in ("branch", "postgres_database") if not spec.get(key)]:
+                raise invalid(f"missing fields in spec: {missing}, as '{catalog}' is no Lakebase")
+            if identity in self.unity.stores["tables"]:
+                raise taken(f"Table '{identity}'", "ALREADY_EXISTS")
+        self._need_branch(spec["branch"])
+        self._check_pipeline(spec)
         source = spec["source_table_full_name"]
         if source not in self.unity.stores["tables"]:
             raise not_found(source, "NOT_FOUND")
@@ -139,6 +200,32 @@ class Lakebase:
         has_feed = properties.get("delta.enableChangeDataFeed") == "true"
         if spec["scheduling_policy"] != "SNAPSHOT" and not has_feed:
             raise invalid(f"Change Data Feed is not enabled\non {source}.")
+        return spec
+
+    def _check_pipeline(self, spec: Document) -> None:
+        pipeline, existing = spec.get("new_pipeline_spec", {}), spec.get("existing_pipeline_id")
+        if bool(pipeline) == bool(existing):
+            raise invalid("missing fields in spec: one of new_pipeline_spec, existing_pipeline_id")
+        if existing:
+            if existing not in self.pipelines.pipelines:
+                raise not_found(f"The specified pipeline {existing}")
+            return
+        wanted = {"storage_catalog", "storage_schema"}
+        if missing := sorted(name for name in wanted if not pipeline.get(name)):
+            raise invalid(f"missing fields in spec.new_pipeline_spec: {missing}")
+        self.unity.need("catalogs", pipeline["storage_catalog"])
+
+    def _sync(self, name: str, spec: Document) -> None:
+        """A synced table with its pipeline, and what Unity Catalog lists of it."""
+        identity = name.partition("/")[2]
+        pipeline = spec.get("existing_pipeline_id")
+        self._add(
+            name, spec, pipeline_id=pipeline or self.pipelines.add_managed(f"Sync of {identity}")
+        )
+        if spec.get("create_database_objects_if_missing", True):
+            self._make_database(spec["branch"], spec["postgres_database"])
+        if identity.partition(".")[0] in self.unity.stores["catalogs"]:
+            self.unity.add("tables", identity, table_type="FOREIGN")
 
     def get(self, request: Request, name: str) -> Document:
         """One resource."""
@@ -146,59 +233,85 @@ class Lakebase:
         resource = self._store.look(name)
         if resource is None:
             raise not_found(name, "NOT_FOUND")
+        told = _told(resource)
         if name.startswith("synced_tables/"):
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
             said = {"detailed_state": state, "message": self.message}
-            return resource | {"status": said | resource["status"]}
-        return resource
+            return told | {"status": said | resource["status"]}
+        return told
 
     def listed(self, request: Request) -> Document:
         """All projects; those that are deleted but not purged only if asked for."""
         request.only("page_size", "page_token", "show_deleted")
         with_deleted = request.flag("show_deleted")
         seen = [
-            resource
+            _told(resource)
             for name, resource in self._store.looks()
-            if name.startswith("projects/") and (with_deleted or "delete_time" not in resource)
+            if re.fullmatch(_PROJECT, name) and (with_deleted or "delete_time" not in resource)
         ]
         return paged(request, "projects", seen)
 
-    def delete(self, request: Request, name: str) -> Document:
-        """A resource that goes; a project stays as deleted unless it is purged."""
-        request.only(*(("purge",) if name.startswith("projects/") else ()))
+    def listed_in_branch(self, request: Request, branch: str, kind: str) -> Document:
+        """A branch's roles or databases."""
+        request.only("page_size", "page_token")
+        self._need_branch(branch)
+        prefix = f"{branch}/{kind}/"
+        seen = [_told(each) for name, each in self._store.looks() if name.startswith(prefix)]
+        return paged(request, kind, seen)
+
+    def update(self, request: Request, name: str) -> Document:
+        """Some fields that change; what the body lacks stays, although the mask names it."""
+        request.only(needs=("update_mask",), bodiless=False)
+        described = _KINDS[name.split("/")[-2]]
+        check_document(request.body, f"postgres.{described.sdk}", required=("spec",))
         if name not in self._store:
             raise not_found(name, "NOT_FOUND")
-        if held := self._inside(name):
-            raise Refused(400, "INVALID_STATE", f"{name} is not empty: {', '.join(held)}")
-        if name.startswith("projects/") and not request.flag("purge"):
-            self.resources[name]["delete_time"] = NOW
-        else:
-            removed = self._store.remove(name)
-            if pipeline := removed.get("status", {}).get("pipeline_id"):
-                self.pipelines.remove_managed(pipeline)
-            for role in [r for r in self._roles.items if r.startswith(f"{name}/")]:
-                self._roles.remove(role)
+        spec, resource = request.body["spec"], self.resources[name]
+        for path in request.query["update_mask"].split(","):
+            field = path.partition("spec.")[2].partition(".")[0]
+            if not field or field in described.fixed:
+                raise invalid(f"Field path in update_mask that can't change: '{path}'")
+            if field in spec:
+                resource["spec"][field] = resource["status"][field] = spec[field]
         return self._begin(name)
 
-    def _inside(self, name: str) -> list[str]:
-        kind, _, identity = name.partition("/")
-        if kind == "catalogs":
-            return [
-                each for each in self.resources if each.startswith(f"synced_tables/{identity}.")
-            ]
-        if kind != "projects":
-            return []
-        return [
-            each
-            for each, resource in self.resources.items()
-            if each.startswith("catalogs/")
-            and (resource.get("spec") or resource.get("status", {}))
-            .get("branch", "")
-            .startswith(f"{name}/")
-        ]
+    def delete(self, request: Request, name: str) -> Document:
+        """A resource that goes; a project stays as deleted unless it is purged."""
+        is_project = re.fullmatch(_PROJECT, name) is not None
+        is_role = "/roles/" in name
+        request.only(*(("purge",) if is_project else ("reassign_owned_to",) if is_role else ()))
+        if name not in self._store:
+            raise not_found(name, "NOT_FOUND")
+        owned = [each for each, it in self.resources.items() if it["spec"].get("role") == name]
+        if is_role and owned and "reassign_owned_to" not in request.query:
+            raise Refused(400, "BAD_REQUEST", f"{name} owns {', '.join(owned)}")
+        if name.startswith("catalogs/"):
+            prefix = f"synced_{name.replace('catalogs', 'tables')}."
+            if held := [each for each in self.resources if each.startswith(prefix)]:
+                raise Refused(400, "INVALID_STATE", f"{name} is not empty: {', '.join(held)}")
+        if is_project:
+            inside = f"{name}/branches/"
+            for each, resource in list(self.resources.items()):
+                if (resource["spec"].get("branch") or each).startswith(inside):
+                    self._remove(each)
+        if is_project and not request.flag("purge"):
+            self.resources[name]["delete_time"] = NOW
+        else:
+            self._remove(name)
+        return self._begin(name)
+
+    def _remove(self, name: str) -> None:
+        removed = self._store.remove(name)
+        pipeline = removed["status"].get("pipeline_id")
+        others = {each["status"].get("pipeline_id") for each in self.resources.values()}
+        if pipeline and pipeline not in others:
+            self.pipelines.remove_managed(pipeline)
+        identity = name.partition("/")[2]
+        if name.startswith("synced_tables/") and identity in self.unity.stores["tables"]:
+            self.unity.stores["tables"].remove(identity)
 
     def _begin(self, about: str) -> Document:
-        name = f"operations/{len(self.operations) + 1}"
+        name = f"{about}/operations/{UUID(int=len(self.operations) + 1)}"
         self.operations[name] = {"about": about, "left": self.polls}
         return {"name": name, "done": False}
 
@@ -213,9 +326,8 @@ class Lakebase:
             return {"name": name, "done": False}
         if self.fails:
             return {"name": name, "done": True, "error": self.fails}
-        about = operation["about"]
-        made = self.resources.get(about) or self._roles.items.get(about) or {}
-        return {"name": name, "done": True, "response": made}
+        made = self.resources.get(operation["about"], {})
+        return {"name": name, "done": True, "response": _told(made)}
 
     def credential(self, request: Request) -> Document:
         """A password for an hour."""
@@ -249,28 +361,6 @@ class Lakebase:
         self._need_endpoint(name)
         return _endpoint(name)
 
-    def databases(self, request: Request, branch: str) -> Document:
-        """A branch's databases: the one it is born with, and those that catalogs made."""
-        request.only("page_size", "page_token")
-        self._need_branch(branch)
-        return paged(request, "databases", self._databases(branch))
-
-    def _databases(self, branch: str) -> list[Document]:
-        catalogs = (
-            document["spec"]
-            for name, document in self.resources.items()
-            if name.startswith("catalogs/") and document["spec"].get("branch") == branch
-        )
-        names = {"databricks_postgres", *(spec["postgres_database"] for spec in catalogs)}
-        return [
-            {
-                "name": f"{branch}/databases/{name.replace('_', '-')}",
-                "parent": branch,
-                "status": {"database_id": name.replace("_", "-"), "postgres_database": name},
-            }
-            for name in sorted(names)
-        ]
-
     def need_database(self, branch: str, database: str) -> None:
         """Refuse a database that no branch has.
 
@@ -282,45 +372,22 @@ class Lakebase:
             Refused: there is none.
         """
         self._need_branch(branch)
-        if database not in {each["name"] for each in self._databases(branch)}:
+        if database not in {each["name"] for each in self._of(branch, "databases")}:
             raise not_found(database, "NOT_FOUND")
 
-    def roles(self, request: Request, branch: str) -> Document:
-        """A branch's roles."""
-        request.only("page_size", "page_token")
-        self._need_branch(branch)
-        seen = [role for name, role in self._roles.looks() if name.startswith(f"{branch}/")]
-        return paged(request, "roles", seen)
+    def _of(self, branch: str, kind: str) -> list[Document]:
+        """Resources of a kind; those of a branch, or of the workspace if it is empty."""
+        prefix = f"{branch}/{kind}/".removeprefix("/")
+        return [each for name, each in self.resources.items() if name.startswith(prefix)]
 
-    def create_role(self, request: Request, branch: str) -> Document:
-        """A new role, once its operation is done."""
-        request.only("role_id", "replace_existing", bodiless=False)
-        check_document(request.body, "postgres.Role", required=("spec",))
-        self._need_branch(branch)
-        number = self.common.number("role")
-        name = f"{branch}/roles/{request.query.get('role_id') or f'role-{number}'}"
-        if not re.fullmatch(_IDS["projects"], name.rpartition("/")[2]):
-            raise invalid(f"role_id is {request.query['role_id']!r}")
-        if name in self._roles and not request.flag("replace_existing"):
-            raise taken(name, "ALREADY_EXISTS")
-        self._roles.add(name, {"name": name, "parent": branch, "spec": request.body["spec"]})
-        return self._begin(name)
-
-    def role(self, request: Request, name: str) -> Document:
-        """One role."""
-        request.only()
-        role = self._roles.look(name)
-        if role is None:
-            raise not_found(name, "NOT_FOUND")
-        return role
-
-    def delete_role(self, request: Request, name: str) -> Document:
-        """A role that goes."""
-        request.only("reassign_owned_to")
-        if name not in self._roles:
-            raise not_found(name, "NOT_FOUND")
-        self._roles.remove(name)
-        return self._begin(name)
+    def _make_database(self, branch: str, database: str) -> None:
+        """See that a branch has a database."""
+        there = {each["spec"]["postgres_database"] for each in self._of(branch, "databases")}
+        if database not in there:
+            name = f"{branch}/databases/{database.replace('_', '-')}"
+            spec = {"postgres_database": database, "role": f"{branch}/roles/{ME}"}
+            self.resources[name] = _resource(name, spec)  # part of what makes it: seen at once
+            self._made_along.add(name)
 
     def _need_branch(self, name: str) -> None:
         project, _, branch = name.partition("/branches/")
@@ -336,8 +403,42 @@ class Lakebase:
             raise not_found(name, "NOT_FOUND")
 
     def snapshot(self) -> Document:
-        """Resources and roles."""
-        return {"lakebase": deepcopy(self._store.snapshot() | self._roles.snapshot())}
+        """What was asked for, with its specification: a database made along goes along."""
+        asked = self._store.snapshot()
+        return {"lakebase": {k: each for k, each in asked.items() if k not in self._made_along}}
+
+
+def _checked(request: Request, kind: str, identity: str) -> Document:
+    """The specification that a request has."""
+    described = _KINDS[kind]
+    if not re.fullmatch(described.identity, identity):
+        raise invalid(f"{kind.removesuffix('s')}_id is {identity!r}, not {described.identity}")
+    check_document(request.body, f"postgres.{described.sdk}", required=("spec",))
+    spec: Document = request.body["spec"]
+    if missing := [field for field in described.needed if not spec.get(field)]:
+        raise invalid(f"missing fields in spec: {missing}")
+    return spec
+
+
+def _resource(name: str, spec: Document, **more: str) -> Document:
+    """A resource with its status, which tells what holds."""
+    kind, identity = name.split("/")[-2:]
+    place = spec.get("branch") or name
+    project = place.partition("/branches/")[0]
+    status = {**spec, f"{kind.removesuffix('s')}_id": identity}
+    if kind == "projects":
+        status |= {"owner": ME, "default_branch": f"{name}/branches/production"}
+    elif kind == "catalogs":
+        status = {"branch": spec["branch"], "postgres_database": spec["postgres_database"],
+                  "project": project}  # fmt: skip
+    elif kind == "synced_tables":
+        status = {"project": project, "unity_catalog_provisioning_state": "ACTIVE", **more}
+    return {"name": name, "spec": spec, "status": status}
+
+
+def _told(resource: Document) -> Document:
+    """What the service answers with."""
+    return {key: value for key, value in resource.items() if key != "spec"}
 
 
 def _branch(name: str) -> Document:

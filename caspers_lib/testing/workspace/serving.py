@@ -50,14 +50,17 @@ class Serving:
     def create(self, request: Request) -> Document:
         """A new endpoint, which is not ready yet."""
         request.only(bodiless=False)
-        api = "serving.ServingEndpointsAPI"
-        check_arguments(request.body, api, "create", required=("name", "config"))
-        body = request.body
+        body, api = request.body, "serving.ServingEndpointsAPI"
+        rest = {key: value for key, value in body.items() if key != "config"}
+        check_arguments(rest, api, "create", elsewhere=("config",), required=("name",))
+        # The name that the SDK's class demands is for the path of an update.
+        config = body.get("config", {})
+        check_arguments(config, api, "update_config", elsewhere=("name",))
         if not _NAME.fullmatch(body["name"]):
             raise invalid(f"the endpoint's name is {body['name']!r}: 1 to 63 of A-Z a-z 0-9 _ -")
         if body["name"] in self.endpoints:
             raise taken(f"Endpoint with name '{body['name']}'")
-        pending = self._config(body["config"], 1)
+        pending = self._config(config, 1)
         more = {key: value for key, value in body.items() if key not in {"name", "config"}}
         document = {
             "name": body["name"],

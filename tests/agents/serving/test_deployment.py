@@ -81,7 +81,7 @@ class FakeEndpoints:
         self.calls.append(f"create {timeout}")
         if self.create_fails:
             raise self.create_fails
-        assert config.name == name
+        assert config.name is None
         self._serve(name, config.served_entities)
 
     def wait_get_serving_endpoint_not_updating(self, name: str, *, timeout: timedelta) -> None:

@@ -275,9 +275,9 @@ def test_a_database_on_record_that_is_gone_names_the_task_that_makes_it(
 ) -> None:
     world = before_both(make_world)
     world.run(MAKES)
-    for name in [n for n in world.loopback.lakebase.resources if "complaintmanager" in n]:
-        if not name.startswith("projects/"):
-            del world.loopback.lakebase.resources[name]
+    resources, project = world.loopback.lakebase.resources, BRANCHES["complaints"].split("/")[1]
+    for name in [n for n in resources if "complaintmanager" in n and not n.endswith(project)]:
+        del resources[name]
     with pytest.raises(WorkspaceError) as caught:
         world.run(SERVES)
     assert caught.value.message == f"{BRANCHES['complaints']} has no database caspers_complaints."

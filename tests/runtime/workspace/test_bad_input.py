@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 from databricks.sdk.service.postgres import Catalog, CatalogCatalogSpec, Project, ProjectSpec
-from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
+from databricks.sdk.service.serving import EndpointCoreConfigInput
 
 from caspers_lib.errors import CaspersError
 from caspers_lib.runtime.settings import Settings
@@ -188,12 +188,9 @@ def test_whatever_change_is_refused_the_account_is_true_and_the_next_run_goes_on
 def endpoint_of_theirs(world: World) -> None:
     world.loopback.add_schema("theirs.ml")
     world.loopback.add_model_version("theirs.ml.model")
-    entity = ServedEntityInput(
-        entity_name="theirs.ml.model", entity_version="1", workload_size="Small"
-    )
-    world.client.serving_endpoints.create_and_wait(
-        ENDPOINT, config=EndpointCoreConfigInput(name=ENDPOINT, served_entities=[entity])
-    )
+    entity = {"entity_name": "theirs.ml.model", "entity_version": "1", "workload_size": "Small"}
+    config = EndpointCoreConfigInput.from_dict({"served_entities": [entity]})
+    world.client.serving_endpoints.create_and_wait(ENDPOINT, config=config)
 
 
 def project_of_theirs(world: World, identity: str = PROJECT) -> None:
@@ -203,7 +200,10 @@ def project_of_theirs(world: World, identity: str = PROJECT) -> None:
 
 def catalog_of_theirs(world: World) -> None:
     project_of_theirs(world, "theirs")
-    spec = CatalogCatalogSpec(branch="projects/theirs/branches/production", postgres_database="db")
+    spec = CatalogCatalogSpec(
+        branch="projects/theirs/branches/production",
+        postgres_database="databricks_postgres",
+    )
     world.client.postgres.create_catalog(Catalog(spec=spec), "caspersdev_all_refundmanager")
 
 
