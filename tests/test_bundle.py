@@ -14,7 +14,7 @@ from databricks.bundles.schemas import Schema
 from databricks.bundles.volumes import Volume
 
 from caspers_lib.runtime.bundle_file import read_bundle
-from caspers_lib.runtime.settings import Settings
+from caspers_lib.runtime.settings import Settings, parameters_of
 from caspers_lib.runtime.task_graph import AFTER, TARGETS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -91,13 +91,26 @@ def test_each_stream_has_a_job_of_its_own_that_the_initializer_runs(name: str) -
 @every_target
 def test_parameters_are_settings_and_their_defaults_are_allowed(name: str) -> None:
     for key, job in resources(name, "jobs").items():
-        values = {p["name"]: p["default"] for p in job.get("parameters", [])}
+        values = {p["name"].lower(): str(p["default"]) for p in job.get("parameters", [])}
         if key == "pipeline_update_scheduler":
             assert values == {}
             continue
-        settings = Settings.model_validate({k.lower(): str(v) for k, v in values.items()})
+        steering = {"command", "value"} if key == "replay_control" else set()
+        assert values.keys() - steering <= set(parameters_of("workspace"))
+        settings = Settings.model_validate({k: v for k, v in values.items() if k not in steering})
         assert settings.target == name
-        assert settings.app_name == f"caspers-refunds-{name}"
+
+
+@every_target
+def test_a_stream_that_the_initializer_runs_is_given_its_parameter(name: str) -> None:
+    """A run of the initializer hands nothing on by itself."""
+    initializer = resources(name, "jobs")["initializer"]
+    has = {p["name"] for p in initializer["parameters"]}
+    assert ("COMPLAINT_RATE" in has) is (name in {"complaints", "all"})
+    for task in initializer["tasks"]:
+        given = task.get("run_job_task", {}).get("job_parameters", {})
+        expected = {"COMPLAINT_RATE"} if task["task_key"] == "Complaint_Generator_Stream" else set()
+        assert given == {each: f"{{{{job.parameters.{each}}}}}" for each in expected}
 
 
 def test_the_targets_differ_where_the_design_says_so() -> None:

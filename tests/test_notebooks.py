@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,8 @@ TARGET = replace(
     variables=all_target().variables
     | {"catalog": CATALOG, "dataset_scale": 0.004, "complaint_rate": 0.25},
 )
+UNREAD = {"COMMAND", "VALUE", "LLM_MODEL"}
+"""Parameters that are a notebook's own, and one that nothing takes yet."""
 SCHEMAS = {"simulator", "lakeflow", "ai", "recommender", "complaints", "_internal_state"}
 RECOMMENDED = AGENT_TABLES.recommendations.name
 COMPLAINTS = AGENT_TABLES.complaints.name
@@ -59,6 +61,9 @@ class Place:
         spark: the session.
         folder: has the volumes and the pipeline's checkpoints.
         now: the wall clock, UTC epoch seconds.
+        parameters: what each job handed to its notebooks, by its id.
+        read: names of the settings that notebooks took, by the id of their job.
+        running: ids of the jobs that run, the innermost last.
     """
 
     loopback: LoopbackWorkspace
@@ -67,6 +72,9 @@ class Place:
     folder: Path
     now: float = 1_795_600_800.0
     shown: dict[str, Shown] = field(default_factory=dict)
+    parameters: dict[int, dict[str, str]] = field(default_factory=dict)
+    read: dict[int, set[str]] = field(default_factory=dict)
+    running: list[int] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
     before: Document = field(default_factory=dict)
 
@@ -74,28 +82,39 @@ class Place:
     def events(self) -> Path:
         return self.folder / CATALOG / "simulator" / "events"
 
-    def run_job(self, key: str) -> dict[str, Shown]:
+    def run_job(self, key: str, **given: str) -> dict[str, Shown]:
         """Each notebook of a deployed job with what it showed, in the order of the job's graph."""
         name = TARGET.resolved(TARGET.resources("jobs")[key]["name"])
         [job] = self.client.jobs.list(name=name)
-        return self._run(job.job_id or 0)
+        return self._run(job.job_id or 0, given)
 
-    def _run(self, job_id: int) -> dict[str, Shown]:
+    def _run(self, job_id: int, given: Mapping[str, str]) -> dict[str, Shown]:
         job = self.client.jobs.get(job_id).settings
         assert job
         assert job.tasks
-        parameters = {p.name: p.default for p in job.parameters or []}
+        declared = {p.name: p.default for p in job.parameters or []}
+        assert given.keys() <= declared.keys()
+        parameters = {**declared, **given}
+        self.running.append(job_id)
+        self.read.setdefault(job_id, set())
+        self.parameters[job_id] = parameters
         tasks = {task.task_key: task for task in job.tasks}
         shown: dict[str, Shown] = {}
         for name in checked_graph({key: _after(task) for key, task in tasks.items()}):
             task = tasks[name]
             if task.run_job_task:
-                shown |= self._run(task.run_job_task.job_id)
+                handed = {
+                    key: text.replace(f"{{{{job.parameters.{key}}}}}", parameters[key])
+                    for key, text in (task.run_job_task.job_parameters or {}).items()
+                }
+                shown |= self._run(task.run_job_task.job_id, handed)
+                self.read[job_id] |= handed.keys()
             else:
                 assert task.notebook_task
                 notebook = EXAMPLES / "bundle" / task.notebook_task.notebook_path
                 shown[name] = run_notebook(notebook, self.spark, parameters)
                 self.ran.add(notebook.name)
+        self.running.pop()
         return shown
 
     def update_pipeline(self, pipeline: Document, layers: Sequence[str] = LAYERS) -> None:
@@ -213,7 +232,8 @@ def _here(place: Place, dsns: dict[str, str], account: str) -> Callable[[Setting
     )
 
     def here(settings: Settings, spark: Any) -> Workspace:
-        made = original(settings, spark, volumes=place.folder)
+        noted = _noting(settings, place.read[place.running[-1]])
+        made = original(noted, spark, volumes=place.folder)
         store = made.ledger.store
         if account == "a file":
             store = FileResourceStore(place.folder / "resources.json", place.loopback.url, "all")
@@ -228,6 +248,18 @@ def _here(place: Place, dsns: dict[str, str], account: str) -> Callable[[Setting
         )
 
     return here
+
+
+def _noting(settings: Settings, read: set[str]) -> Settings:
+    """The settings, which note the name of each that is taken."""
+
+    class Noting(Settings):
+        def __getattribute__(self, name: str) -> Any:
+            if name in Settings.model_fields:
+                read.add(name.upper())
+            return super().__getattribute__(name)
+
+    return Noting.model_validate(settings.model_dump())
 
 
 def _after(task: Task) -> list[str]:
@@ -286,6 +318,18 @@ def test_the_scheduled_notebooks_take_what_is_new(deployed: Place) -> None:
 
 
 @pytest.mark.spark
+def test_a_job_steers_the_replay(deployed: Place) -> None:
+    [[_, _, paused]] = deployed.run_job("replay_control", COMMAND="pause")["Replay_Control"]
+    assert paused.startswith("paused at ")
+    deployed.now += 3_600
+    [[_, _, done]] = deployed.run_job("replay")["Replay"]
+    assert done == "0 events written"
+    deployed.run_job("replay_control", COMMAND="resume")
+    [[_, _, status]] = deployed.run_job("replay_control")["Replay_Control"]
+    assert status.startswith("plays at speed 60 ")
+
+
+@pytest.mark.spark
 def test_the_destroyer_removes_what_the_notebooks_made_and_says_so(deployed: Place) -> None:
     [rows] = deployed.run_job("destroyer").values()
     *resources, account = rows
@@ -310,6 +354,8 @@ def test_the_destroyer_removes_what_the_notebooks_made_and_says_so(deployed: Pla
     assert deployed.loopback.snapshot() == deployed.before
     assert not {row[0] for row in deployed.spark.sql("SHOW SCHEMAS").collect()} & SCHEMAS
     assert deployed.ran == {n.name for n in NOTEBOOKS} - FOR_PEOPLE
+    handed = {job: given.keys() - UNREAD for job, given in deployed.parameters.items()}
+    assert handed == deployed.read
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

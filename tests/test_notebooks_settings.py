@@ -13,7 +13,7 @@ from sqlglot.expressions import Table
 
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.errors import SettingsError, WorkspaceError
-from caspers_lib.runtime.settings import Settings
+from caspers_lib.runtime.settings import Settings, parameters_of
 from caspers_lib.runtime.workspace import settings_from_widgets
 from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse, StreamName
 from tests.standins.databricks_notebook import NotebookUtilities, Widgets
@@ -26,7 +26,7 @@ def test_fields_that_nobody_filled_have_the_defaults(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name)
     widgets = Widgets({})
     assert settings_from_widgets(NotebookUtilities(widgets)) == Settings()
-    assert widgets.fields.keys() == {name.upper() for name in Settings.model_fields}
+    assert widgets.fields.keys() == {name.upper() for name in parameters_of("workspace")}
     assert widgets.fields["CATALOG"] == "caspersdev"
     monkeypatch.setenv("CASPERS_START_DAY", "7")
     assert settings_from_widgets(NotebookUtilities(Widgets({}))).start_day == 7

@@ -122,7 +122,7 @@ def demo(
     speed: Speed = None,
     max_rate: MaxRate = None,
     chaos: ChaosText = None,
-    layout: EventLayout = "batched",
+    layout: EventLayout = None,
     complaint_rate: ComplaintRate = None,
     host: Annotated[str, typer.Option(help="The console's address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 8000,
@@ -133,9 +133,13 @@ def demo(
     from caspers_lib.runtime.local_business import LocalBusiness
 
     local = local_root(
-        root, start_day=start_day, speed_multiplier=speed, complaint_rate=complaint_rate
+        root,
+        start_day=start_day,
+        speed_multiplier=speed,
+        complaint_rate=complaint_rate,
+        events_layout=layout,
     )
-    options = replay_options(speed, max_rate, chaos, layout)
+    options = replay_options(speed, max_rate, chaos)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_demo(Demo(business, host=host, port=port), once=once, console=Console())
 
@@ -163,7 +167,7 @@ def up(
         complaint_rate=complaint_rate,
         target=target,
     )
-    options = replay_options(speed, None, None, "batched")
+    options = replay_options(speed, None, None)
     business = LocalBusiness(local, dataset=absolute(dataset), options=options)
     run_up(Demo(business, host=host, port=port, command="caspers up", target=target), Console())
 

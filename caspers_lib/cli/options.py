@@ -35,7 +35,11 @@ Root = Annotated[
 ]
 DatasetFile = Annotated[
     Path | None,
-    typer.Option("--dataset", help="Events file to replay; the generated one if not given."),
+    typer.Option(
+        "--dataset",
+        envvar="CASPERS_DATASET",
+        help="Events file to replay; the generated one if not given.",
+    ),
 ]
 StartDay = Annotated[
     int | None, typer.Option("--start-day", help="Dataset day of the first run (default 70).")
@@ -56,8 +60,8 @@ ComplaintRate = Annotated[
     typer.Option("--complaint-rate", help="Share of orders that complain (default 0.15)."),
 ]
 EventLayout = Annotated[
-    Literal["batched", "per_event"],
-    typer.Option("--layout", help="JSON lines in few files, or a file per event."),
+    Literal["batched", "per_event"] | None,
+    typer.Option("--layout", help="batched: JSON lines in few files (default); or per_event."),
 ]
 TargetOption = Annotated[
     Literal["default", "complaints", "free", "all"],
@@ -87,7 +91,7 @@ def local_root(root: Path, *, checked: bool = True, **explicit: object) -> "Loca
     from caspers_lib.runtime.settings import load_settings
 
     # `Path.resolve` raises on links that go in circles; the first write says so by name.
-    local = LocalRoot(Path(os.path.realpath(root)), load_settings(explicit))
+    local = LocalRoot(Path(os.path.realpath(root)), load_settings(explicit, runtime="local"))
     if checked:
         check_root(local)
     return local
@@ -97,7 +101,6 @@ def replay_options(
     speed: float | None,
     max_rate: float | None,
     chaos: str | None,
-    layout: Literal["batched", "per_event"],
     cycle_days: int | None = None,
 ) -> "ReplayOptions":
     """How a replay is asked to write.
@@ -113,7 +116,6 @@ def replay_options(
         speed=speed,
         pace=Pace(max_rate),
         chaos=None if chaos is None else Chaos.parse(chaos),
-        layout=layout,
         cycle_days=cycle_days,
     )
 

@@ -40,7 +40,7 @@ def replay_tick(
     speed: Speed = None,
     max_rate: MaxRate = None,
     chaos: ChaosText = None,
-    layout: EventLayout = "batched",
+    layout: EventLayout = None,
     cycle_days: CycleDays = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
 ) -> None:
@@ -52,8 +52,8 @@ def replay_tick(
     from caspers_lib.runtime.replay_status import clock_warning
     from caspers_lib.runtime.replay_view import preview_lines
 
-    local = local_root(root, start_day=start_day, speed_multiplier=speed)
-    options = replay_options(speed, max_rate, chaos, layout, cycle_days)
+    local = local_root(root, start_day=start_day, speed_multiplier=speed, events_layout=layout)
+    options = replay_options(speed, max_rate, chaos, cycle_days)
     path = absolute(dataset) or local.dataset_file
     replay, now = local_replay(local, path, options), time.time()
     if dry_run:
@@ -149,8 +149,8 @@ def replay_reset(root: Root = DEFAULT_ROOT) -> None:
 def _steer(root: Path, change: "Steering") -> None:
     from caspers_lib.replay.engine import steer
     from caspers_lib.replay.state import StateStore
+    from caspers_lib.replay.steering import course_line
     from caspers_lib.runtime.local_root import read_owner
-    from caspers_lib.runtime.replay_view import course_line
 
     local = local_root(root)
     now = time.time()

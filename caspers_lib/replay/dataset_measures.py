@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caspers_lib.domain import LATE_MINUTES, Domain
-from caspers_lib.errors import DatasetError, first_cause
+from caspers_lib.errors import DatasetError, SettingsError, first_cause
 from caspers_lib.replay.dataset import STORY_KEY, EventsFile
 from caspers_lib.replay.dataset_facts import (
     LEAST_RHYTHM_DAYS,
@@ -28,7 +28,7 @@ from caspers_lib.replay.dataset_facts import (
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["measured"]
+__all__ = ["check_scale", "measured"]
 
 _HOUR, _DAY = 3_600, 86_400
 _FIFTHS = 5
@@ -77,6 +77,33 @@ def measured(connection: "DuckDBPyConnection", events: EventsFile, domain: Domai
 
 
 # --- what lies beside the rows --------------------------------------------------------------------
+
+
+def check_scale(events: Path, scale: float, *, is_own: bool) -> None:
+    """Refuse a scale that a dataset doesn't have, since a dataset stays as it was made.
+
+    Args:
+        events: the dataset.
+        scale: the parameter DATASET_SCALE.
+        is_own: whether somebody brought the dataset, so that none was asked for.
+
+    Raises:
+        SettingsError: another scale would have no effect.
+        DatasetError: the file can't be read.
+    """
+    story = None if is_own else _story(events)[0]
+    if scale == (story.scale if story else 1.0):
+        return
+    if story is None:
+        raise SettingsError(
+            f"DATASET_SCALE is {scale:g}: it scales a generated dataset, and {events} is none",
+            hint="leave it at 1",
+        )
+    raise SettingsError(
+        f"DATASET_SCALE is {scale:g}; the dataset {events} was generated with {story.scale:g}, "
+        "which stays",
+        hint="set it back, or begin anew",
+    )
 
 
 def _story(path: Path) -> tuple[Story | None, dict[int, int]]:

@@ -80,8 +80,10 @@ class Replay:
         sink: what receives the events.
         store: the state (in the volume `misc`).
         start_day: dataset day that falls on the day of the first run; None later on keeps it.
-        speed: virtual seconds a wall-clock second on the first run; None later on keeps the
-            speed the replay has.
+        speed: virtual seconds a wall-clock second that this run is told; None keeps the speed the
+            replay has.
+        speed_setting: the deployment's speed. It counts on the first run and from each run on that
+            finds it changed, so that a speed set by `steer` stays; None keeps what it was.
         domain: the business.
         chaos: what is made dirty on purpose, from the first run on; None later on keeps what the
             replay was begun with.
@@ -94,6 +96,7 @@ class Replay:
     store: StateStore
     start_day: int | None
     speed: float | None
+    speed_setting: float | None = None
     domain: Domain = GHOST_KITCHEN
     chaos: Chaos | None = None
     pace: Pace = field(default_factory=Pace)
@@ -234,12 +237,14 @@ class Replay:
             chaos=self._asked_chaos(),
             domain=self.domain.name,
             checked=self.dataset.fingerprint,
+            speed_setting=self.speed_setting,
         )
 
     def _first_speed(self) -> float:
-        if self.speed is None:
+        speed = self.speed_setting if self.speed is None else self.speed
+        if speed is None:
             raise SettingsError("A first run needs a speed", hint="the default is 60")
-        return self.speed
+        return speed
 
     def _imported(self, original: OriginalState) -> ReplayState:
         state = original.as_state(
@@ -265,12 +270,17 @@ class Replay:
                     f"The replay was begun with {name} {begun}, which stays; asked for is {given}",
                     hint="leave it out, or begin anew with `caspers destroy`",
                 )
-        clock = state.clock
-        if self.speed not in (None, clock.running_speed):
-            clock = state.clock_at(now).with_speed(self.speed, now)
+        clock, speed, setting = state.clock, self.speed, state.speed_setting
+        if self.speed_setting is not None:
+            if speed is None and setting not in (None, self.speed_setting):
+                speed = self.speed_setting
+            setting = self.speed_setting
+        if speed not in (None, clock.running_speed):
+            clock = state.clock_at(now).with_speed(speed, now)
         return replace(
             state,
             clock=clock,
+            speed_setting=setting,
             first_ts=self.dataset.first_ts,
             last_ts=self.dataset.last_ts,
             domain=self.domain.name,

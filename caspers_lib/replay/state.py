@@ -32,10 +32,11 @@ __all__ = ["SIM_START_FILE", "STATE_FILE", "WATERMARK_FILE", "ReplayState", "Sta
 STATE_FILE = "_replay_state.json"
 WATERMARK_FILE = "_watermark"
 SIM_START_FILE = "_sim_start"
-_VERSION = 3
+_VERSION = 4
 _SINCE: dict[int, dict[str, object]] = {
     2: {"first_ts": None, "last_ts": None, "ticked_at": None, "takes": 0, "chaos": None},
     3: {"domain": None, "checked": None, "form": None, "events_per_file": None},
+    4: {"speed_setting": None},
 }
 """The fields that a version brought, with the values that older documents stand for."""
 _FAR = 2**53  # beyond it a float skips whole numbers
@@ -65,6 +66,8 @@ class ReplayState:
         form: the form in which the newest window is written; None where it is not known.
         events_per_file: where the newest window is written as lines, after how many the next file
             begins; None otherwise.
+        speed_setting: the deployment's speed as the newest run found it; None where it is not
+            known.
     """
 
     simulation_start: float
@@ -83,6 +86,7 @@ class ReplayState:
     checked: str | None = None
     form: Form | None = None
     events_per_file: int | None = None
+    speed_setting: float | None = None
 
     def __post_init__(self) -> None:
         """End the clock where events would leave the times that the tables hold."""
@@ -206,9 +210,11 @@ class ReplayState:
                 raise ValueError(f"{whole!r} is no whole number of seconds, takes or events")
         if min(n for n in (self.cycle_seconds, self.events_per_file) if n is not None) < 1:
             raise ValueError("its cycle_seconds and events_per_file must be 1 or more")
-        for segment in segments:
-            if not (_is_number(segment.speed) and 0 <= segment.speed < _FAR):
-                raise ValueError(f"the speed {segment.speed!r} is no number of 0 or more")
+        speeds = [segment.speed for segment in segments]
+        speeds += [] if self.speed_setting is None else [self.speed_setting]
+        for speed in speeds:
+            if not (_is_number(speed) and 0 <= speed < _FAR):
+                raise ValueError(f"the speed {speed!r} is no number of 0 or more")
         self._check_times()
         if self.watermark is None and pending is None:
             raise ValueError("it has neither a watermark nor a pending window")

@@ -18,6 +18,8 @@ from caspers_lib.replay.state import ReplayState
 
 __all__ = [
     "Steering",
+    "course_line",
+    "dataset_place",
     "parse_duration",
     "pause",
     "reset",
@@ -123,6 +125,22 @@ def seek_second(target: str, state: ReplayState, now: float) -> float:
             hint="`caspers replay step` goes on into the next loop",
         )
     return begin + day * DAY
+
+
+def course_line(state: ReplayState, now: float) -> str:
+    """What the clock does from now on, in one line."""
+    virtual = state.virtual_time(now)
+    moment = f"{utc_text(virtual)} UTC ({dataset_place(state, virtual)})"
+    if state.clock.is_paused:
+        return f"paused at {moment}, goes on at speed {state.clock.running_speed:g}"
+    return f"plays at speed {state.clock.speed:g} from {moment}"
+
+
+def dataset_place(state: ReplayState, virtual: float) -> str:
+    """Dataset day and loop of a virtual second, as text."""
+    loop = state.loop_of(virtual)
+    day = (virtual - state.epoch - loop * state.cycle_seconds) // DAY
+    return f"dataset day {day:.0f}, loop {loop}"
 
 
 def parse_duration(text: str) -> float:

@@ -31,6 +31,7 @@ from caspers_lib.runtime.task_graph import AFTER, TARGETS, checked_graph
 
 __all__ = ["Problem", "check_bundle"]
 
+_STEERING = {"COMMAND", "VALUE"}  # of the notebook that steers the replay
 _UNFINISHED = re.compile(r"\$\{(?![A-Za-z][\w-]*(?:\.[\w-]+)*\})")
 _BUNDLE = frozenset({"name", "target", "uuid", "git.branch", "git.commit", "git.origin_url"})
 _WORKSPACE = re.compile(
@@ -156,7 +157,7 @@ def _job_problems(where: str, job: dict[str, Yaml], fields: frozenset[str]) -> I
         yield Problem(where, error.message, error.hint)
     for parameter in list_of(job.get("parameters")):
         name = str(mapping_of(parameter).get("name"))
-        if name not in fields:
+        if name not in fields | _STEERING:
             yield Problem(where, f"the parameter {name} is no setting", "see docs/guide.md")
     yield from _schedule_problems(where, job)
 

@@ -34,6 +34,7 @@ from caspers_lib.lakebase.connection import connect
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.medallion.incremental import DerivedUpdate
 from caspers_lib.medallion.registration import PipelineSettings
+from caspers_lib.replay.dataset_measures import check_scale
 from caspers_lib.replay.engine import Replay, Tick
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
@@ -128,6 +129,9 @@ class LocalBusiness:
         check_models(self.root.settings)
         if self.dataset is not None or self.root.dataset_file.exists():
             self.replay().next_window(self.now())
+            if "dataset_scale" in self.root.settings.model_fields_set:
+                scale, is_own = self.root.settings.dataset_scale, self.dataset is not None
+                check_scale(self.dataset_file, scale, is_own=is_own)
 
     def start_up(self, target: str = "all") -> tuple[Stage, ...]:
         """Stages of the first round: servers beside the data, then the target's tasks.

@@ -12,7 +12,7 @@ from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.pace import Pace
 from caspers_lib.replay.state import StateStore
-from caspers_lib.replay.volume_sink import Layout, VolumeSink
+from caspers_lib.replay.volume_sink import VolumeSink
 from caspers_lib.runtime.local_root import LocalRoot
 
 __all__ = ["ReplayOptions", "local_replay"]
@@ -26,14 +26,12 @@ class ReplayOptions:
         speed: a speed that was asked for; None keeps what the replay has.
         pace: how fast it may write.
         chaos: what is made dirty on purpose; None keeps what the replay was begun with.
-        layout: JSON lines in few files, or a file per event.
         cycle_days: length of a loop that is asked for; None keeps the one there is.
     """
 
     speed: float | None = None
     pace: Pace = field(default_factory=Pace)
     chaos: Chaos | None = None
-    layout: Layout = "batched"
     cycle_days: int | None = None
 
 
@@ -54,7 +52,7 @@ def local_replay(
     """
     store = StateStore(root.replay_state)
     state, settings = store.load(), root.settings
-    is_asked = "start_day" in settings.model_fields_set
+    asked = settings.model_fields_set
     events = EventsFile.open(
         dataset,
         domain,
@@ -63,10 +61,13 @@ def local_replay(
     )
     return Replay(
         dataset=events,
-        sink=VolumeSink(root.events, layout=options.layout),
+        sink=VolumeSink(root.events, layout=settings.events_layout),
         store=store,
-        start_day=settings.start_day if is_asked or state is None else None,
-        speed=settings.speed_multiplier if state is None else options.speed,
+        start_day=settings.start_day if "start_day" in asked or state is None else None,
+        speed=options.speed,
+        speed_setting=(
+            settings.speed_multiplier if "speed_multiplier" in asked or state is None else None
+        ),
         domain=domain,
         chaos=options.chaos,
         pace=options.pace,

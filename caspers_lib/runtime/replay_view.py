@@ -8,24 +8,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from caspers_lib.replay.clock import DAY, utc_text
+from caspers_lib.replay.clock import utc_text
 from caspers_lib.replay.engine import Preview
-from caspers_lib.replay.state import ReplayState
+from caspers_lib.replay.steering import course_line, dataset_place
 from caspers_lib.replay.text_chart import bars
 from caspers_lib.runtime.replay_status import ReplayReport, clock_warning
 
-__all__ = ["column_chart", "course_line", "preview_lines", "replay_report_table"]
+__all__ = ["column_chart", "preview_lines", "replay_report_table"]
 
 _CHART_ROWS = 6
-
-
-def course_line(state: ReplayState, now: float) -> str:
-    """What the clock does from now on, in one line."""
-    virtual = state.virtual_time(now)
-    moment = f"{utc_text(virtual)} UTC ({_place(state, virtual)})"
-    if state.clock.is_paused:
-        return f"paused at {moment}, goes on at speed {state.clock.running_speed:g}"
-    return f"plays at speed {state.clock.speed:g} from {moment}"
 
 
 def preview_lines(preview: Preview, folder: Path, now: float) -> list[str]:
@@ -41,7 +32,7 @@ def preview_lines(preview: Preview, folder: Path, now: float) -> list[str]:
     lines = [
         f"{run} would write {preview.events:,} events to {folder}",
         f"virtual time from {after} to {utc_text(window.until)} UTC "
-        f"({_place(state, window.until)})",
+        f"({dataset_place(state, window.until)})",
         f"events bear a ts of up to {utc_text(window.until + state.shift_seconds)} UTC",
     ]
     lines += [f"  {name:<18}{count:>12,}" for name, count in preview.counts.items()]
@@ -97,12 +88,6 @@ def _next_tick(report: ReplayReport) -> str:
     if report.next_tick is None:
         return "no process plays it; `caspers replay tick` writes what is due"
     return f"{datetime.fromisoformat(report.next_tick):%H:%M:%S} UTC"
-
-
-def _place(state: ReplayState, virtual: float) -> str:
-    loop = state.loop_of(virtual)
-    day = (virtual - state.epoch - loop * state.cycle_seconds) // DAY
-    return f"dataset day {day:.0f}, loop {loop}"
 
 
 def _duration(seconds: float) -> str:

@@ -36,6 +36,7 @@ STATE = ReplayState(
     checked="0123456789abcdef0123456789abcdef",
     form="lines",
     events_per_file=100_000,
+    speed_setting=60.0,
 )
 
 seconds = st.floats(0, 4e9) | st.integers(0, 4 * 10**9)
@@ -67,6 +68,7 @@ def states(draw: st.DrawFn) -> ReplayState:
         checked=draw(st.none() | st.text(max_size=9)),
         form=draw(st.sampled_from([None, "lines", "named_lines", "columns"])),
         events_per_file=draw(st.none() | st.integers(1, 10**6)),
+        speed_setting=draw(st.none() | st.floats(0.01, 1e6)),
     )
 
 
@@ -90,7 +92,7 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
     StateStore(tmp_path).save(STATE)
     text = (tmp_path / STATE_FILE).read_text()
     assert json.loads(text) == {
-        "version": 3,
+        "version": 4,
         "simulation_start": 1_750_000_000.25,
         "epoch": 1_704_067_200,
         "cycle_seconds": 7_776_000,
@@ -110,6 +112,7 @@ def test_a_person_can_read_the_document(tmp_path: Path) -> None:
         "checked": "0123456789abcdef0123456789abcdef",
         "form": "lines",
         "events_per_file": 100_000,
+        "speed_setting": 60.0,
     }
     assert '\n  "watermark": 1000000010.125,\n' in text
     assert text.endswith("}\n")
@@ -154,7 +157,7 @@ CORRUPT = {
     "text": '"version"',
     "other object": '{"a": 1}',
     "deep": "[" * 100_000,
-    "newer version": changed(version=4),
+    "newer version": changed(version=5),
     "no version": without("version"),
     "version as text": changed(version="1"),
     **{f"lacks {name}": without(name) for name in DOCUMENT},
@@ -267,10 +270,11 @@ def test_r3_a_file_in_the_folders_place_is_an_error_and_no_first_run(tmp_path: P
 SINCE = {
     2: {"first_ts": None, "last_ts": None, "ticked_at": None, "takes": 0, "chaos": None},
     3: {"domain": None, "checked": None, "form": None, "events_per_file": None},
+    4: {"speed_setting": None},
 }
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_state_of_an_older_version_is_read(version: int, tmp_path: Path) -> None:
     later = {k: v for since, fields in SINCE.items() if since > version for k, v in fields.items()}
     older = {name: value for name, value in DOCUMENT.items() if name not in later}
@@ -279,9 +283,9 @@ def test_a_state_of_an_older_version_is_read(version: int, tmp_path: Path) -> No
 
 
 def test_a_state_of_a_newer_version_says_so_and_stays_as_it_is(tmp_path: Path) -> None:
-    text = changed(version=4, something_new=1)
+    text = changed(version=5, something_new=1)
     (tmp_path / STATE_FILE).write_text(text)
-    with pytest.raises(ReplayStateError, match="version is 4, this library reads 1 to 3"):
+    with pytest.raises(ReplayStateError, match="version is 5, this library reads 1 to 4"):
         StateStore(tmp_path).load()
     assert (tmp_path / STATE_FILE).read_text() == text
 

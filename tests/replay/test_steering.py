@@ -21,6 +21,7 @@ from caspers_lib.replay.lock import ReplayLock
 from caspers_lib.replay.state import ReplayState, StateStore
 from caspers_lib.replay.steering import (
     Steering,
+    course_line,
     parse_duration,
     pause,
     reset,
@@ -31,7 +32,6 @@ from caspers_lib.replay.steering import (
     step,
 )
 from caspers_lib.runtime.replay_status import clock_warning, replay_status
-from caspers_lib.runtime.replay_view import course_line
 
 DAY = 86_400
 START = 1_750_000_000 // DAY * DAY + 50_000.25  # 13:53:20.25, on dataset day 1
@@ -150,6 +150,35 @@ def test_a_window_that_is_played_again_gets_files_of_its_own(
         assert replay.tick(START + 1).events > 0
         steer(replay.store, seek(str(1 + 50_000.25 / DAY)), START + 1)
     assert max(event_ids(written_lines(tmp_path)).values()) == 3
+
+
+def test_a_changed_setting_counts_from_now_on_and_an_unchanged_one_leaves_what_was_steered(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay
+) -> None:
+    def tick(now: float, setting: float | None) -> ReplayState:
+        replay = replace(make_replay(small, tmp_path, speed=None), speed_setting=setting)
+        return replay.tick(START + now).state
+
+    begun = tick(0, 60.0)
+    steer(StateStore(tmp_path / "misc"), set_speed(5), START + 10)
+    assert [tick(now, 60.0).clock.speed for now in (20, 30)] == [5.0, 5.0]
+    assert tick(40, None).clock.speed == 5.0
+    changed = tick(50, 120.0)
+    assert changed.clock.speed == 120.0
+    assert changed.virtual_time(START + 60) == begun.virtual_time(START) + 600 + 40 * 5 + 1200
+    steer(StateStore(tmp_path / "misc"), pause, START + 60)
+    assert tick(70, 60.0).clock.is_paused
+    assert steer(StateStore(tmp_path / "misc"), resume, START + 80).clock.speed == 60.0
+
+
+def test_a_state_that_knows_no_setting_keeps_its_speed(
+    small: EventsFile, tmp_path: Path, make_replay: MakeReplay
+) -> None:
+    make_replay(small, tmp_path, speed=7.0).tick(START)
+    replay = replace(make_replay(small, tmp_path, speed=None), speed_setting=60.0)
+    assert replay.tick(START + 10).state.clock.speed == 7.0
+    replay = replace(replay, speed_setting=30.0)
+    assert replay.tick(START + 20).state.clock.speed == 30.0
 
 
 def test_a_step_moves_a_paused_replay_and_leaves_it_paused(

@@ -121,7 +121,7 @@ REPLAY_NOTEBOOK = """          notebook_task:
             WORK,
             "${workspace.file_path}",
             "${workspace.files}",
-            "free: jobs.destroyer.parameters.APP_SOURCE.default: ${workspace.files} refers to",
+            "all: jobs.initializer.parameters.APP_SOURCE.default: ${workspace.files} refers to",
             id="unknown field of the workspace",
         ),
         pytest.param(
@@ -380,7 +380,7 @@ def test_the_command_says_that_all_is_fine_or_each_problem(folder: Path) -> None
     runner = CliRunner()
     fine = runner.invoke(bundle_app, ["check", str(folder)])
     assert fine.exit_code == 0
-    assert fine.output.startswith("the bundle is fine: 4 targets, 7 jobs, ")
+    assert fine.output.startswith("the bundle is fine: 4 targets, 8 jobs, ")
     change(folder, WORK, "../../app", "../../application")
     wrong = runner.invoke(bundle_app, ["check", str(folder)])
     assert wrong.exit_code == 1

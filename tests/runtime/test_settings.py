@@ -1,8 +1,14 @@
+import ast
+import re
+from pathlib import Path
+from typing import get_args
+
+import grimp
 import pytest
 from pydantic import ValidationError
 
 from caspers_lib.errors import SettingsError
-from caspers_lib.runtime.settings import Settings, load_settings
+from caspers_lib.runtime.settings import Runtime, Settings, load_settings, parameters_of
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
@@ -12,8 +18,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "events_volume": "events",
         "start_day": 70,
         "speed_multiplier": 60.0,
-        "schedule_minutes": 3,
-        "pipeline_schedule_minutes": 0,
+        "events_layout": "batched",
         "llm_model": "databricks-meta-llama-3-3-70b-instruct",
         "refund_agent_endpoint_name": "caspers_refund_agent",
         "complaint_agent_endpoint_name": "caspers_complaint_agent",
@@ -26,6 +31,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "refund_agent_url": "",
         "complaint_agent_url": "",
         "target": "default",
+        "dataset": "",
         "dataset_scale": 1.0,
         "pipeline_id": "",
         "warehouse_id": "",
@@ -39,6 +45,7 @@ def test_the_first_source_that_names_a_parameter_wins(name: str) -> None:
     first, second, third = "11", "22", "33"
     choices = {
         "complaint_rate": ("0.1", "0.2", "0.3"),
+        "events_layout": ("batched", "per_event", "batched"),
         "model_api": ("chat", "responses", "chat"),
         "model_fallback": ("rules", "pending", "rules"),
         "target": ("free", "all", "complaints"),
@@ -101,8 +108,7 @@ def test_other_widgets_and_variables_are_no_concern_of_ours() -> None:
         ("start_day", "-1", "greater than or equal to 0"),
         ("start_day", "70.5", "valid integer"),
         ("start_day", "tomorrow", "valid integer"),
-        ("schedule_minutes", "0", "greater than or equal to 1"),
-        ("pipeline_schedule_minutes", "-1", "greater than or equal to 0"),
+        ("events_layout", "rows", "'batched' or 'per_event'"),
         ("catalog", "../elsewhere", "no slash, dot, space"),
         ("simulator_schema", "/etc", "no slash, dot, space"),
         ("events_volume", "a b", "no slash, dot, space"),
@@ -140,3 +146,77 @@ def test_an_explicit_name_that_is_no_parameter_is_refused() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().start_day = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "name", "why"),
+    [
+        ("local", "pipeline_id", "it has no effect on a laptop, only in a workspace"),
+        ("workspace", "model_base_url", "it has no effect in a workspace, only on a laptop"),
+    ],
+)
+def test_a_parameter_without_effect_is_refused_wherever_it_comes_from(
+    runtime: Runtime, name: str, why: str
+) -> None:
+    upper = name.upper()
+    for given in (
+        {"explicit": {name: "x"}},
+        {"parameters": {upper: "x"}},
+        {"environment": {f"CASPERS_{upper}": "x"}},
+    ):
+        with pytest.raises(SettingsError, match=f"^{upper} is 'x': {why}$"):
+            load_settings(**{"environment": {}, **given}, runtime=runtime)  # type: ignore[arg-type]
+        assert getattr(load_settings(**{"environment": {}, **given}), name) == "x"  # type: ignore[arg-type]
+
+
+ROOTS = {"local": "caspers_lib.cli", "workspace": "caspers_lib.runtime.workspace"}
+
+
+@pytest.mark.parametrize("runtime", get_args(Runtime))
+def test_every_setting_is_read_in_the_runtimes_that_take_it(runtime: Runtime) -> None:
+    unread = set(parameters_of(runtime)) - settings_read_in(runtime)
+    assert unread == ({"llm_model"} if runtime == "workspace" else set())
+
+
+def settings_read_in(runtime: Runtime) -> set[str]:
+    """Names that modules which a runtime imports, at any time, take from an object `settings`."""
+    graph = grimp.build_graph("caspers_lib")
+    others = [root for each, root in ROOTS.items() if each != runtime]
+    for module in [m for m in graph.modules if any(m.startswith(other) for other in others)]:
+        graph.remove_module(module)
+    root = ROOTS[runtime]
+    modules = {m for m in graph.modules if m.startswith(root)}
+    for module in tuple(modules):
+        modules |= graph.find_upstream_modules(module)
+    package = Path(__file__).parents[2] / "caspers_lib"
+    read: set[str] = set()
+    for module in modules - {"caspers_lib.runtime.settings"}:
+        file = package.joinpath(*module.split(".")[1:])
+        file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            read |= {name for name in (_attribute(node), _needed(node), _option(node)) if name}
+    return read
+
+
+def _attribute(node: ast.AST) -> str | None:
+    """`x` of `settings.x` and of `anything.settings.x`."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+        of = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+        return node.attr if of == "settings" else None
+    return None
+
+
+def _needed(node: ast.AST) -> str | None:
+    """`x` of `workspace.needed("x", ...)`."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return None
+    name = node.args[0] if node.func.attr == "needed" and node.args else None
+    return str(name.value) if isinstance(name, ast.Constant) else None
+
+
+def _option(node: ast.AST) -> str | None:
+    """`x` of a command line option that takes the variable `CASPERS_X` as well."""
+    if isinstance(node, ast.keyword) and node.arg == "envvar":
+        assert isinstance(node.value, ast.Constant)
+        return re.sub("^CASPERS_", "", str(node.value.value)).lower()
+    return None

@@ -30,8 +30,9 @@ class PaperLakehouse:
         return self.dataset
 
     def write_dataset(self) -> None:
-        with self._step("write dataset"):
-            self.dataset = True
+        if not self.dataset:
+            with self._step("write dataset"):
+                self.dataset = True
 
     def write_dimension(self, name: str) -> None:
         with self._step(f"write {name}"):

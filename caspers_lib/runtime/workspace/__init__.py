@@ -18,6 +18,7 @@ from caspers_lib.runtime.workspace.app_task import databricks_app_refund_manager
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace, workspace_client
 from caspers_lib.runtime.workspace.data_tasks import (
     canonical_data,
+    replay_control,
     replay_tick,
     spark_declarative_pipeline,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "lakebase_reverse_etl",
     "refund_recommender_agent",
     "refund_recommender_stream",
+    "replay_control",
     "replay_tick",
     "settings_from_widgets",
     "spark_declarative_pipeline",

@@ -1,12 +1,15 @@
 """The tasks that bring data: the dataset and its replay, and the declarative pipeline.
 
-Contract: DESIGN section 9. Each may be called again: what is there already is kept.
+Each may be called again: what is there already is kept.
 """
 
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import WorkspaceError
+from caspers_lib.errors import ReplayStateError, SettingsError, WorkspaceError
 from caspers_lib.medallion.registration import table_names
+from caspers_lib.replay.clock import utc_text
+from caspers_lib.replay.engine import steer
+from caspers_lib.replay.steering import Steering, course_line, pause, resume, seek, set_speed
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.ledger import Ensured
 from caspers_lib.workspace_calls import asked
@@ -14,7 +17,7 @@ from caspers_lib.workspace_calls import asked
 if TYPE_CHECKING:
     from databricks.sdk.service.pipelines import GetPipelineResponse
 
-__all__ = ["canonical_data", "ensure_schema", "ensure_volume", "replay_tick",
+__all__ = ["canonical_data", "ensure_schema", "ensure_volume", "replay_control", "replay_tick",
            "spark_declarative_pipeline"]  # fmt: skip
 
 _ACTIVE = {"QUEUED", "CREATED", "WAITING_FOR_RESOURCES", "INITIALIZING", "RESETTING",
@@ -39,8 +42,7 @@ def canonical_data(workspace: Workspace) -> TaskOutcome:
         ensure_volume(workspace, schema, settings.events_volume),
         ensure_volume(workspace, schema, "misc"),
     ]
-    if not lakehouse.has_dataset():
-        lakehouse.write_dataset()
+    lakehouse.write_dataset()
     made += [_dimension(workspace, name) for name in lakehouse.dimensions]
     events = lakehouse.tick(workspace.now())
     return TaskOutcome(
@@ -61,6 +63,64 @@ def replay_tick(workspace: Workspace) -> TaskOutcome:
         return TaskOutcome(task="Replay", done="waits for Canonical_Data: there is no dataset yet")
     events = workspace.lakehouse.tick(workspace.now())
     return TaskOutcome(task="Replay", done=f"{events:,} events written")
+
+
+def replay_control(workspace: Workspace, command: str, value: str = "") -> TaskOutcome:
+    """Say where the replay stands, or change its course from now on.
+
+    Args:
+        workspace: where.
+        command: status, pause, resume, speed or seek.
+        value: for speed, virtual seconds a wall-clock second; for seek, a dataset day (`75`) or a
+            timestamp (`2024-03-16T12:30`); empty for the others.
+
+    Raises:
+        SettingsError: the command is unknown, or its value is not allowed.
+        ReplayStateError: no replay has begun, or its state can't be read.
+        ReplayLockedError: a run writes for more than a minute.
+    """
+    change = _steering(command, value)
+    store, now = workspace.lakehouse.replay_state, workspace.now()
+    state = store.load()
+    if state is None:
+        raise ReplayStateError(
+            f"No replay has begun in {store.folder}", hint="run the initializer, which begins it"
+        )
+    if change is not None:
+        state = steer(store, change, now)
+    reached = "nothing yet" if state.written is None else (
+        f"events up to {utc_text(state.written + state.shift_seconds)} UTC"
+    )  # fmt: skip
+    return TaskOutcome(task="Replay_Control", done=f"{course_line(state, now)}; {reached} written")
+
+
+def _steering(command: str, value: str) -> Steering | None:
+    """The change that a command asks for; None for status."""
+    with_value = {"speed": "virtual seconds a second", "seek": "a dataset day or a timestamp"}
+    plain = {"status": None, "pause": pause, "resume": resume}
+    if command in plain:
+        if value:
+            raise SettingsError(
+                f"VALUE is {value!r}: {command} takes none", hint="leave VALUE empty"
+            )
+        return plain[command]
+    if command not in with_value:
+        raise SettingsError(
+            f"COMMAND is {command!r}; allowed are {', '.join((*plain, *with_value))}",
+            hint="set it by job parameter or in the notebook's field",
+        )
+    if not value:
+        raise SettingsError(
+            f"VALUE is empty: {command} needs one", hint=f"it is {with_value[command]}"
+        )
+    if command == "seek":
+        return seek(value)
+    try:
+        return set_speed(float(value))
+    except ValueError as error:
+        raise SettingsError(
+            f"VALUE is {value!r}: a speed is a number above 0", hint="60 plays an hour in a minute"
+        ) from error
 
 
 def spark_declarative_pipeline(workspace: Workspace) -> TaskOutcome:

@@ -1,18 +1,16 @@
-"""What the tasks do with Spark and files; everything else they ask the workspace's services for.
-
-Contract: DESIGN sections 1 and 9.
-"""
+"""What the tasks do with Spark and files; everything else they ask the workspace's services for."""
 
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.domain import GHOST_KITCHEN, Domain
-from caspers_lib.errors import WorkspaceError
+from caspers_lib.errors import DatasetError, SettingsError, WorkspaceError
 from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.dataset_measures import check_scale
 from caspers_lib.replay.engine import Replay
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.replay.state import StateStore
@@ -41,16 +39,25 @@ class Lakehouse(Protocol):
         """Names of the dataset's dimension tables."""
 
     def has_dataset(self) -> bool:
-        """Whether the dataset is in its volume."""
+        """Whether the dataset is in its volume; one that the settings name has to be there."""
 
     def write_dataset(self) -> None:
-        """Generate the dataset into its volume; the events appear last."""
+        """See that the dataset is there: one that the settings name, or the generated one.
+
+        Raises:
+            DatasetError: the named one is missing, does not fit, or lacks a dimension's file.
+            SettingsError: DATASET or DATASET_SCALE would have no effect.
+        """
 
     def write_dimension(self, name: str) -> None:
         """Write a dimension table, anew if it is there."""
 
     def tick(self, now: float) -> int:
         """Write the events between the watermark and now, UTC epoch seconds; how many."""
+
+    @property
+    def replay_state(self) -> StateStore:
+        """The replay's state, in the volume `misc`."""
 
     def execute(self, statement: str) -> None:
         """Run a SQL statement of our own."""
@@ -132,10 +139,16 @@ class SparkLakehouse:
 
     def has_dataset(self) -> bool:
         """See `Lakehouse`."""
-        return self._dataset.is_file()
+        return bool(self.settings.dataset) or self._dataset.is_file()
 
     def write_dataset(self) -> None:
         """See `Lakehouse`."""
+        if self.has_dataset():
+            EventsFile.open(self._dataset, self.domain)
+            is_own, scale = bool(self.settings.dataset), self.settings.dataset_scale
+            check_scale(self._dataset, scale, is_own=is_own)
+            self._refuse_missing_dimensions()
+            return
         folder = self._dataset.parent
         # A volume takes whole files; the writer of parquet wants to move about in one.
         with tempfile.TemporaryDirectory() as scratch:
@@ -154,19 +167,24 @@ class SparkLakehouse:
 
     def tick(self, now: float) -> int:
         """See `Lakehouse`."""
-        misc = self._volume(self.settings.simulator_schema, "misc")
-        store = StateStore(misc)
         replay = Replay(
             dataset=EventsFile.open(self._dataset, self.domain),
             sink=VolumeSink(
-                self._volume(self.settings.simulator_schema, self.settings.events_volume)
+                self._volume(self.settings.simulator_schema, self.settings.events_volume),
+                layout=self.settings.events_layout,
             ),
-            store=store,
+            store=self.replay_state,
             start_day=self.settings.start_day,
-            speed=self.settings.speed_multiplier if store.load() is None else None,
+            speed=None,
+            speed_setting=self.settings.speed_multiplier,
             domain=self.domain,
         )
         return replay.tick(now).events
+
+    @property
+    def replay_state(self) -> StateStore:
+        """See `Lakehouse`."""
+        return StateStore(self._volume(self.settings.simulator_schema, "misc"))
 
     def execute(self, statement: str) -> None:
         """See `Lakehouse`."""
@@ -192,7 +210,25 @@ class SparkLakehouse:
 
     @property
     def _dataset(self) -> Path:
-        return self._volume(self.settings.simulator_schema, "misc") / "dataset" / "events.parquet"
+        own = self.settings.dataset
+        if not own:
+            misc = self._volume(self.settings.simulator_schema, "misc")
+            return misc / "dataset" / "events.parquet"
+        root, *parts = PurePosixPath(own).parts
+        if root != "/" or parts[:1] != ["Volumes"] or len(parts) < 5 or ".." in parts:
+            raise SettingsError(
+                f"DATASET is {own!r}: in a workspace it must be a file in a volume",
+                hint="write /Volumes/<catalog>/<schema>/<volume>/events.parquet, or leave it empty",
+            )
+        return self.volumes.joinpath(*parts[1:])
+
+    def _refuse_missing_dimensions(self) -> None:
+        files = [self._dataset.with_name(f"{name}.parquet") for name in self.dimensions]
+        if missing := [file.name for file in files if not file.is_file()]:
+            raise DatasetError(
+                f"The dataset {self._dataset} has no {', '.join(missing)} beside it",
+                hint="put the dimensions' files into the events' folder",
+            )
 
     def _volume(self, schema: str, volume: str) -> Path:
         return self.volumes / (self.catalog or self.settings.catalog) / schema / volume

@@ -1,13 +1,13 @@
 """A notebook's widgets as settings, and the removal as a notebook's one call.
 
-Contract: DESIGN section 3: job parameters and widgets come before the environment.
+Job parameters and widgets come before the environment.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from caspers_lib.errors import SettingsError
-from caspers_lib.runtime.settings import Settings, load_settings
+from caspers_lib.runtime.settings import Settings, load_settings, parameters_of
 from caspers_lib.runtime.workspace.context import Workspace
 from caspers_lib.runtime.workspace.home import remove_home
 from caspers_lib.runtime.workspace.removal import Removal, remove_resources
@@ -73,11 +73,12 @@ def settings_from_widgets(dbutils: NotebookUtilities) -> Settings:
         dbutils: the notebook's utilities.
 
     Raises:
-        SettingsError: a value is not allowed.
+        SettingsError: a value is not allowed, or the environment names a parameter that has no
+            effect in a workspace.
     """
-    unfilled, defaults = load_settings(), Settings()
+    unfilled, defaults = load_settings(runtime="workspace"), Settings()
     given: dict[str, str] = {}
-    for field in Settings.model_fields:
+    for field in parameters_of("workspace"):
         name = field.upper()
         dbutils.widgets.text(name, str(getattr(unfilled, field)), name)
         given[name] = dbutils.widgets.get(name).strip()
@@ -86,7 +87,7 @@ def settings_from_widgets(dbutils: NotebookUtilities) -> Settings:
             raise SettingsError(
                 f"{name} is empty", hint=f"write it into its field; the default is {default}"
             )
-    return load_settings(parameters=given)
+    return load_settings(parameters=given, runtime="workspace")
 
 
 def destroy_workspace(workspace: Workspace) -> RemovalOutcome:
