@@ -144,6 +144,10 @@ def test_an_app_is_deployed_changed_stopped_and_goes(
     assert [a.name for a in client.apps.list()] == ["shop-1"]
     client.apps.delete("shop-1")
     assert workspace.snapshot() == before
+    assert "BAD_REQUEST" in refuses(lambda: client.apps.delete("shop-1"))
+    assert "EXISTS" in refuses(lambda: client.apps.create(apps.App(name="shop-1")))
+    going = client.apps.get("shop-1").compute_status
+    assert going and going.state == apps.ComputeState.DELETING
     assert "RESOURCE_DOES_NOT_EXIST" in refuses(lambda: client.apps.get("shop-1"))
 
 

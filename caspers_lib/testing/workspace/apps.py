@@ -46,6 +46,7 @@ class Apps:
         self.fails = ""  # what deployments and updates fail with; empty to succeed
         self._needs = needs
         self._compute: dict[str, Course] = {}
+        self._going: dict[str, tuple[Document, Course]] = {}
         self._updates: dict[str, tuple[Document, Course, str]] = {}
         self._deployments: dict[str, dict[str, tuple[Document, Course, str]]] = {}
 
@@ -73,7 +74,7 @@ class Apps:
             raise invalid(f"the app's name is {body['name']!r}: 2 to 30 of a-z 0-9 -")
         self._check_fields(body)
         name = body["name"]
-        if name in self.apps:
+        if name in self.apps or name in self._going:
             raise taken(f"An app with the name {name}")
         number = self.common.number("app")
         client = f"app-client-{number}"
@@ -97,16 +98,22 @@ class Apps:
     def get(self, request: Request, name: str) -> Document:
         """One app; whoever looks sees its deployments get on."""
         request.only()
-        document = self.apps.look(name)
-        if document is None:
+        if name in self._going:
+            document, course = self._going[name]
+            if course.look() == "DELETING":
+                return self._said(document, "DELETING")
+            del self._going[name]
+        seen = self.apps.look(name)
+        if seen is None:
             raise self._missing(name)
-        return self._seen(name, document)
+        return self._seen(name, seen)
 
     def listed(self, request: Request) -> Document:
         """All apps."""
         request.only("page_size", "page_token", "space")
         seen = [self._seen(name, document) for name, document in self.apps.looks()]
-        return paged(request, "apps", seen)
+        going = [self._said(document, "DELETING") for document, _ in self._going.values()]
+        return paged(request, "apps", [*seen, *going])
 
     def update(self, request: Request, name: str) -> Document:
         """Another description, other resources; what is not said stays."""
@@ -118,11 +125,12 @@ class Apps:
         return self._said(document, self._compute[name].state)
 
     def delete(self, request: Request, name: str) -> Document:
-        """An app that goes, with its service principal."""
+        """An app that goes in a while, with its service principal; its name is taken until then."""
         request.only()
         document = self._need(name)
         self.common.principals.discard(document["service_principal_client_id"])
         self.apps.remove(name)
+        self._going[name] = document, self.common.course("DELETING", "DELETED")
         self._updates.pop(name, None)
         del self._deployments[name]
         return self._said(document, "DELETING")
@@ -245,6 +253,8 @@ class Apps:
         return {**said, "app_status": {"state": running, "message": running.lower()}}
 
     def _need(self, name: str) -> Document:
+        if name in self._going:
+            raise Refused(400, "BAD_REQUEST", f"The app {name} is being deleted")
         if name not in self.apps:
             raise self._missing(name)
         return self.apps[name]

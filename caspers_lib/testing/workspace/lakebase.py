@@ -21,6 +21,7 @@ from caspers_lib.testing.workspace.requests import (
 )
 from caspers_lib.testing.workspace.shapes import check_arguments, check_document
 from caspers_lib.testing.workspace.state import ME, NOW, Common, Store
+from caspers_lib.testing.workspace.synced_tables import SyncedTables
 from caspers_lib.testing.workspace.unity import Unity
 
 __all__ = ["API", "Lakebase"]
@@ -80,13 +81,13 @@ class Lakebase:
     def __init__(self, common: Common, unity: Unity, pipelines: Pipelines) -> None:
         self.common = common
         self.unity = unity
-        self.pipelines = pipelines
         self.operations: dict[str, Document] = {}
         self.polls = 2  # how often an operation is asked for until it is done
         self.fails: Document | None = None  # the error that operations end with
         self.states = ["SYNCED_TABLE_ONLINE_CONTINUOUS_UPDATE"]  # one a look, the last one stays
         self.message = ""
         self._store = Store(common)
+        self._synced = SyncedTables(unity, pipelines)
         self._made_along: set[str] = set()
         unity.is_elsewhere = lambda catalog: f"catalogs/{catalog}" in self._store
 
@@ -126,16 +127,18 @@ class Lakebase:
         if kind == "catalogs":
             self._check_catalog(identity, spec)
         elif kind == "synced_tables":
-            spec = self._check_synced(identity, spec)
+            catalog = self.resources.get(f"catalogs/{identity.partition('.')[0]}", {})
+            spec = self._synced.checked(identity, spec, catalog.get("spec"))
+            self._need_branch(spec["branch"])
         if name in self._store:
             raise taken(name, "ALREADY_EXISTS")
         if kind == "synced_tables":
-            self._sync(name, spec)
-            return self._begin(name)
-        self._add(name, spec)
+            self._add(name, spec, pipeline_id=self._synced.begin(identity, spec))
+        else:
+            self._add(name, spec)
         if kind == "projects":
             self._make_database(f"{name}/branches/production", "databricks_postgres")
-        elif kind == "catalogs":
+        elif kind == "catalogs" or spec.get("create_database_objects_if_missing", True):
             self._make_database(spec["branch"], spec["postgres_database"])
         return self._begin(name)
 
@@ -173,59 +176,6 @@ class Lakebase:
             there = (other["spec"]["branch"], other["spec"]["postgres_database"])
             if there == place and other["name"] != f"catalogs/{identity}":
                 raise taken(f"A catalog of the database {database} of {branch}")
-
-    def _check_synced(self, identity: str, spec: Document) -> Document:
-        """The specification with what its catalog says."""
-        catalog, schema, _ = identity.split(".")
-        lakebase = self.resources.get(f"catalogs/{catalog}")
-        if lakebase is not None:
-            known = {key: lakebase["spec"][key] for key in ("branch", "postgres_database")}
-            if other := [key for key in known if spec.get(key) not in {None, known[key]}]:
-                raise invalid(f"{other} are not those of the catalog '{catalog}'")
-            spec = {**spec, **known}
-        elif catalog not in self.unity.stores["catalogs"]:
-            raise Refused(404, "CATALOG_DOES_NOT_EXIST", f"Catalog '{catalog}' does not exist.")
-        else:
-            self.unity.need("schemas", f"{catalog}.{schema}")
-            if missing := [key for key in ("branch", "postgres_database") if not spec.get(key)]:
-                raise invalid(f"missing fields in spec: {missing}, as '{catalog}' is no Lakebase")
-            if identity in self.unity.stores["tables"]:
-                raise taken(f"Table '{identity}'", "ALREADY_EXISTS")
-        self._need_branch(spec["branch"])
-        self._check_pipeline(spec)
-        source = spec["source_table_full_name"]
-        if source not in self.unity.stores["tables"]:
-            raise not_found(source, "NOT_FOUND")
-        properties = self.unity.stores["tables"][source].get("properties", {})
-        has_feed = properties.get("delta.enableChangeDataFeed") == "true"
-        if spec["scheduling_policy"] != "SNAPSHOT" and not has_feed:
-            raise invalid(f"Change Data Feed is not enabled\non {source}.")
-        return spec
-
-    def _check_pipeline(self, spec: Document) -> None:
-        pipeline, existing = spec.get("new_pipeline_spec", {}), spec.get("existing_pipeline_id")
-        if bool(pipeline) == bool(existing):
-            raise invalid("missing fields in spec: one of new_pipeline_spec, existing_pipeline_id")
-        if existing:
-            if existing not in self.pipelines.pipelines:
-                raise not_found(f"The specified pipeline {existing}")
-            return
-        wanted = {"storage_catalog", "storage_schema"}
-        if missing := sorted(name for name in wanted if not pipeline.get(name)):
-            raise invalid(f"missing fields in spec.new_pipeline_spec: {missing}")
-        self.unity.need("catalogs", pipeline["storage_catalog"])
-
-    def _sync(self, name: str, spec: Document) -> None:
-        """A synced table with its pipeline, and what Unity Catalog lists of it."""
-        identity = name.partition("/")[2]
-        pipeline = spec.get("existing_pipeline_id")
-        self._add(
-            name, spec, pipeline_id=pipeline or self.pipelines.add_managed(f"Sync of {identity}")
-        )
-        if spec.get("create_database_objects_if_missing", True):
-            self._make_database(spec["branch"], spec["postgres_database"])
-        if identity.partition(".")[0] in self.unity.stores["catalogs"]:
-            self.unity.add("tables", identity, table_type="FOREIGN")
 
     def get(self, request: Request, name: str) -> Document:
         """One resource."""
@@ -302,13 +252,10 @@ class Lakebase:
 
     def _remove(self, name: str) -> None:
         removed = self._store.remove(name)
-        pipeline = removed["status"].get("pipeline_id")
-        others = {each["status"].get("pipeline_id") for each in self.resources.values()}
-        if pipeline and pipeline not in others:
-            self.pipelines.remove_managed(pipeline)
-        identity = name.partition("/")[2]
-        if name.startswith("synced_tables/") and identity in self.unity.stores["tables"]:
-            self.unity.stores["tables"].remove(identity)
+        if name.startswith("synced_tables/"):
+            pipelines = {each["status"].get("pipeline_id") for each in self.resources.values()}
+            identity = name.partition("/")[2]
+            self._synced.end(identity, removed["status"]["pipeline_id"], pipelines)
 
     def _begin(self, about: str) -> Document:
         name = f"{about}/operations/{UUID(int=len(self.operations) + 1)}"

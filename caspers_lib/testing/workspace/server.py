@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from caspers_lib.testing.workspace.apps import Apps
 from caspers_lib.testing.workspace.catalogs import Catalogs
+from caspers_lib.testing.workspace.dashboards import Dashboards
 from caspers_lib.testing.workspace.files import Files
 from caspers_lib.testing.workspace.http import Server, handler
 from caspers_lib.testing.workspace.jobs import Jobs, RunJob
@@ -42,7 +43,7 @@ class LoopbackWorkspace:
     """A workspace that the SDK can talk to while `running`.
 
     Its services are attributes with knobs of their own: `lakebase`, `serving`, `apps`, `jobs`,
-    `pipelines`, `warehouses`. A service's `fails` is what its next long work ends with.
+    `pipelines`, `warehouses`, `dashboards`. A service's `fails` is what its long work ends with.
 
     Args:
         lag: to how many looks a new resource isn't there yet, and a deleted one still is.
@@ -73,11 +74,13 @@ class LoopbackWorkspace:
         self.apps = Apps(self.common, self._need_of_app)
         self.lakebase = Lakebase(self.common, self.unity, self.pipelines)
         self.workspace_files = WorkspaceFiles(self.common)
+        self.dashboards = Dashboards(self.common, self.workspace_files, self.warehouses.need)
         self._planned: list[tuple[str, list[Refused | bytes]]] = []
         self._denied: dict[str, str] = {}
         services = (
             People(), Catalogs(self.unity), Files(self.unity), self.warehouses, self.pipelines,
             self.jobs, self.serving, self.apps, self.lakebase, self.workspace_files,
+            self.dashboards,
         )  # fmt: skip
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
         for service in services:
@@ -248,8 +251,8 @@ class LoopbackWorkspace:
         with self.common.lock:
             said: Document = self.unity.snapshot()
             for service in (
-                self.apps, self.jobs, self.lakebase, self.pipelines, self.serving, self.warehouses,
-                self.workspace_files,
+                self.apps, self.dashboards, self.jobs, self.lakebase, self.pipelines, self.serving,
+                self.warehouses, self.workspace_files,
             ):  # fmt: skip
                 said |= service.snapshot()
         return {kind: said[kind] for kind in sorted(said) if said[kind]}
@@ -305,10 +308,12 @@ class LoopbackWorkspace:
 
     def _need_of_app(self, kind: str, said: Document) -> None:
         """Refuse a resource of an app that doesn't exist."""
-        if kind == "sql_warehouse" and said["id"] not in self.warehouses.warehouses:
-            raise not_found(f"SQL warehouse {said['id']}")
+        if kind == "sql_warehouse":
+            self.warehouses.need(said["id"])
         if kind == "serving_endpoint" and said["name"] not in self.serving.endpoints:
             raise not_found(f"Endpoint with name '{said['name']}'")
+        if kind == "genie_space" and said["space_id"] not in self.dashboards.spaces:
+            raise not_found(f"Genie space {said['space_id']}")
         if kind == "job" and said["id"] not in self.jobs.jobs:
             raise not_found(f"Job {said['id']}")
         if kind == "uc_securable":

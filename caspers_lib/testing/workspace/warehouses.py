@@ -121,7 +121,7 @@ class Warehouses:
         """Another size, name, time until it stops."""
         request.only(bodiless=False)
         check_arguments(request.body, "sql.WarehousesAPI", "edit", elsewhere=("id",))
-        self._need(identity)
+        self.need(identity)
         self._check_name(request.body.get("name", ""), identity)
         self.warehouses[identity].update(request.body)
         return {}
@@ -129,14 +129,14 @@ class Warehouses:
     def delete(self, request: Request, identity: str) -> Document:
         """A warehouse that goes."""
         request.only()
-        self._need(identity)
+        self.need(identity)
         self.warehouses.remove(identity)
         return {}
 
     def start(self, request: Request, identity: str) -> Document:
         """A warehouse that starts."""
         request.only()
-        self._need(identity)
+        self.need(identity)
         if self._courses[identity].state != "RUNNING":
             self._courses[identity] = self.common.course("STARTING", "RUNNING")
         return {}
@@ -144,7 +144,7 @@ class Warehouses:
     def stop(self, request: Request, identity: str) -> Document:
         """A warehouse that stops."""
         request.only()
-        self._need(identity)
+        self.need(identity)
         if self._courses[identity].state != "STOPPED":
             self._courses[identity] = self.common.course("STOPPING", "STOPPED")
         return {}
@@ -158,7 +158,7 @@ class Warehouses:
         for field, only in (("disposition", "INLINE"), ("format", "JSON_ARRAY")):
             if body.get(field, only) != only:
                 raise invalid(f"{field} {body[field]} is not modelled")
-        self._need(body["warehouse_id"])
+        self.need(body["warehouse_id"])
         if self.execute is None:
             raise Refused(400, "BAD_REQUEST", "This workspace has no executor for statements")
         self._courses[body["warehouse_id"]] = Course(["RUNNING"])
@@ -212,7 +212,15 @@ class Warehouses:
             return {**document, "state": "DELETING"}
         return {**document, "state": self._courses[identity].look()}
 
-    def _need(self, identity: str) -> None:
+    def need(self, identity: str) -> None:
+        """Refuse a warehouse that doesn't exist.
+
+        Args:
+            identity: its id.
+
+        Raises:
+            Refused: there is none.
+        """
         if identity not in self.warehouses:
             raise not_found(f"SQL warehouse {identity}")
 
