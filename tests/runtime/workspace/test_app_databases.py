@@ -215,6 +215,7 @@ def test_a_target_without_complaints_serves_the_refunds_alone(make_world: MakeWo
 
 def without_the_app(world: World) -> None:
     world.client.apps.delete(APP)
+    world.client.apps.get(APP)  # a look that sees it go
 
 
 def without_a_name(world: World) -> None:
