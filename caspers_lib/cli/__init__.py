@@ -13,7 +13,6 @@ from rich.console import Console
 
 from caspers_lib import __version__
 from caspers_lib.cli.agent import agent_app
-from caspers_lib.cli.bundle import bundle_app
 from caspers_lib.cli.console import console
 from caspers_lib.cli.dataset import dataset_app
 from caspers_lib.cli.options import (
@@ -51,7 +50,6 @@ app.add_typer(dataset_app, name="dataset")
 app.add_typer(replay_app, name="replay")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(agent_app, name="agent")
-app.add_typer(bundle_app, name="bundle")
 app.command()(stream)
 app.command()(sync)
 app.command()(console)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 
@@ -73,6 +74,30 @@ def test_a_target_is_deployed_once_follows_its_code_and_leaves_nothing(
 def has_wheel(target: Target, key: str) -> bool:
     kind, _, name = key.partition(".")
     return ".whl" in str(target.resources[kind][name])
+
+
+@every_target
+def test_a_job_runs_once_at_a_time_and_what_starts_meanwhile_waits(name: str) -> None:
+    for job in read_target(BUNDLE, name, CATALOG).resources["jobs"].values():
+        assert (job["max_concurrent_runs"], job["queue"]) == (1, {"enabled": True}), job["name"]
+
+
+def test_all_targets_live_side_by_side(
+    workspace: LoopbackWorkspace, deployment: Deployment
+) -> None:
+    declared = yaml.safe_load((BUNDLE / "databricks.yml").read_text(encoding="utf-8"))["variables"]
+    deployments = []
+    for name in TARGETS:
+        workspace.add_schema(f"mine_{name}.others")
+        own = {"catalog": f"mine_{name}", "suffix": f"-{name}"}
+        given = {key: value for key, value in own.items() if key in declared}
+        deployments.append(Deployment(deployment.client))
+        assert deployments[-1].deploy(read_target(BUNDLE, name, given)).created
+    before = workspace.snapshot()
+    for each in deployments:
+        each.destroy()
+    left = workspace.snapshot()
+    assert left.keys() == {"catalogs", "schemas"} < before.keys()
 
 
 def test_a_variable_without_a_value_is_refused_before_anything_changes(tmp_path: Path) -> None:
