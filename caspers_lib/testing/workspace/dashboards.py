@@ -117,10 +117,9 @@ class Dashboards:
         return paged(request, "dashboards", seen)
 
     def trash(self, request: Request, identity: str) -> Document:
-        """A draft that goes to the trash; what was published of it is gone."""
+        """A draft that goes to the trash, and with it what was published of it."""
         request.only()
         document = self._need(identity)
-        self._published.pop(identity, None)
         document.update(lifecycle_state="TRASHED", parent_path=f"{_HOME}/Trash", path="")
         return {}
 

@@ -132,10 +132,10 @@ class Lakebase:
             self._need_branch(spec["branch"])
         if name in self._store:
             raise taken(name, "ALREADY_EXISTS")
-        if kind == "synced_tables":
-            self._add(name, spec, pipeline_id=self._synced.begin(identity, spec))
-        else:
-            self._add(name, spec)
+        more = (
+            {"pipeline_id": self._synced.begin(identity, spec)} if kind == "synced_tables" else {}
+        )
+        self._store.add(name, _resource(name, spec, **more))
         if kind == "projects":
             self._make_database(f"{name}/branches/production", "databricks_postgres")
         elif kind == "catalogs" or spec.get("create_database_objects_if_missing", True):
@@ -158,11 +158,8 @@ class Lakebase:
         if is_there or spec[field] in [other["spec"][field] for other in others]:
             said = f"{kind.removesuffix('s')} with that name already exists"
             raise Refused(400, "BAD_REQUEST", said)
-        self._add(name, spec)
+        self._store.add(name, _resource(name, spec))
         return self._begin(name)
-
-    def _add(self, name: str, spec: Document, **more: str) -> None:
-        self._store.add(name, _resource(name, spec, **more))
 
     def _check_catalog(self, identity: str, spec: Document) -> None:
         self._need_branch(spec["branch"])
