@@ -214,7 +214,9 @@ class LocalBusiness:
 
     def replay(self) -> Replay:
         """The replay of the dataset into the volume, see `local_replay`."""
-        return local_replay(self.root, self.dataset_file, self.options, self.domain)
+        # A speed that this process was started with counts once: somebody may steer meanwhile.
+        options = replace(self.options, speed=None) if self._has_ticked else self.options
+        return local_replay(self.root, self.dataset_file, options, self.domain)
 
     def tick(
         self,

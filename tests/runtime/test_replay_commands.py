@@ -13,7 +13,12 @@ from typer.testing import CliRunner
 
 from caspers_lib.cli import app
 from caspers_lib.errors import CaspersError, ReplayStateError, SettingsError
+from caspers_lib.replay.engine import steer
 from caspers_lib.replay.generator import generate_dataset
+from caspers_lib.replay.state import StateStore
+from caspers_lib.replay.steering import set_speed
+from caspers_lib.runtime.local_business import LocalBusiness
+from caspers_lib.runtime.local_replay import ReplayOptions
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.replay_view import column_chart
 from caspers_lib.runtime.settings import load_settings
@@ -126,6 +131,33 @@ def test_a_process_that_plays_it_is_told_of_and_its_next_tick_shown(
         found = status(begun)
         assert datetime.fromisoformat(found["next_tick"]).timestamp() < ticked + 3.0
     assert "no process plays it" in begun("replay", "resume")
+
+
+def test_a_process_that_was_started_with_a_speed_can_be_steered(
+    dataset: Path, tmp_path: Path
+) -> None:
+    clock = [1_795_000_000.0]
+    settings = load_settings({"start_day": 1, "speed_multiplier": 600.0}, environment={})
+    root = LocalRoot(tmp_path / "root", settings)
+    business = LocalBusiness(
+        root, dataset=dataset, options=ReplayOptions(speed=600.0), now=lambda: clock[0]
+    )
+    with owned(root, Owner.this_process("caspers demo")):
+        assert business.tick().state.clock.speed == 600.0
+        steer(StateStore(root.replay_state), set_speed(5), clock[0])
+        clock[0] += 60.0
+        assert business.tick().state.clock.speed == 5.0
+
+
+def test_a_setting_that_is_changed_counts_from_the_next_run_on(
+    begun: Caspers, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun("replay", "speed", "5")
+    monkeypatch.setenv("CASPERS_DATASET", str(dataset))
+    for asked, plays in (("60", 5.0), ("120", 120.0), ("", 120.0)):
+        monkeypatch.setenv("CASPERS_SPEED_MULTIPLIER", asked)
+        begun("replay", "tick")
+        assert status(begun)["speed"] == plays
 
 
 @pytest.mark.parametrize(
