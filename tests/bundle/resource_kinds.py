@@ -1,5 +1,6 @@
 """Kinds of a bundle's resources: how each is made, changed and deleted by the SDK's client."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,9 +184,11 @@ def _app() -> Kind:
 
 
 def _holding(field: str) -> Callable[[Body], Body]:
-    """What is sent for a body that names a file: what the file holds, in a field."""
+    """What is sent of a document in a file, or written in the field itself: its text."""
 
     def sent(body: Body) -> Body:
+        if field in body:
+            return body | {field: json.dumps(body[field])}
         text = Path(body["file_path"]).read_text(encoding="utf-8")
         return {key: value for key, value in body.items() if key != "file_path"} | {field: text}
 
