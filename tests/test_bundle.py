@@ -1,18 +1,24 @@
 """The bundle that is shipped, target by target, and the notebooks that its jobs run."""
 
 import ast
+import runpy
+import sys
 import tomllib
+import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from databricks.bundles.apps import App
 from databricks.bundles.jobs import Job
 from databricks.bundles.pipelines import Pipeline
 from databricks.bundles.schemas import Schema
+from databricks.bundles.sql_warehouses import SqlWarehouse
 from databricks.bundles.volumes import Volume
+from databricks.sdk.service import postgres
 
+from caspers_lib.lakebase import COMPLAINTS, REFUNDS
 from caspers_lib.runtime.bundle_file import read_bundle
 from caspers_lib.runtime.settings import Settings, parameters_of
 from caspers_lib.runtime.task_graph import AFTER, TARGETS
@@ -25,6 +31,15 @@ CLASSES: dict[str, Any] = {
     "apps": App,
     "schemas": Schema,
     "volumes": Volume,
+    "sql_warehouses": SqlWarehouse,
+}
+# The platform's package for bundles has no classes for these: the SDK's specifications, and what
+# stands beside a specification in its requests.
+SPECIFICATIONS: dict[str, tuple[Any, set[str]]] = {
+    "postgres_projects": (postgres.ProjectSpec, {"project_id", "purge_on_delete"}),
+    "postgres_roles": (postgres.RoleRoleSpec, {"parent", "role_id"}),
+    "postgres_databases": (postgres.DatabaseDatabaseSpec, {"parent", "database_id"}),
+    "postgres_catalogs": (postgres.CatalogCatalogSpec, {"catalog_id"}),
 }
 WITHOUT_A_JOB = {"run_agent_streams.py", "score_one_order.py"}
 NOTEBOOKS = sorted(
@@ -49,7 +64,12 @@ def as_deployed(resource: dict[str, Any]) -> dict[str, Any]:
 @every_target
 def test_the_platforms_own_classes_take_every_resource(name: str) -> None:
     kinds = BUNDLE.targets[name].config["resources"]
-    assert kinds.keys() <= CLASSES.keys()
+    assert kinds.keys() <= CLASSES.keys() | SPECIFICATIONS.keys()
+    for kind, (specification, beside) in SPECIFICATIONS.items():
+        for key, resource in resources(name, kind).items():
+            allowed = {field.name for field in fields(specification)} | beside
+            assert resource.keys() <= allowed, key
+            assert beside - {"purge_on_delete"} <= resource.keys(), key
     for kind, resource_class in CLASSES.items():
         for key, resource in resources(name, kind).items():
             made = resource_class.from_dict(as_deployed(resource)).as_dict()
@@ -84,17 +104,23 @@ def test_each_stream_has_a_job_of_its_own_that_the_initializer_runs(name: str) -
         for task in TARGETS[name]
         if task.lower() in streams
     }
-    for stream in streams:
-        assert jobs[stream]["trigger"]["periodic"] == {"interval": 10, "unit": "MINUTES"}
+
+
+@every_target
+def test_nothing_starts_before_the_initializer_says_so(name: str) -> None:
+    for key, job in resources(name, "jobs").items():
+        assert not {"trigger", "schedule", "continuous"} & job.keys(), key
+        assert job["performance_target"] == "PERFORMANCE_OPTIMIZED"
+        assert job["queue"] == {"enabled": True}
+    [pipeline] = resources(name, "pipelines").values()
+    assert not pipeline.get("continuous")
 
 
 @every_target
 def test_parameters_are_settings_and_their_defaults_are_allowed(name: str) -> None:
     for key, job in resources(name, "jobs").items():
         values = {p["name"].lower(): str(p["default"]) for p in job.get("parameters", [])}
-        if key == "pipeline_update_scheduler":
-            assert values == {}
-            continue
+        assert values.pop("catalog") == "${var.catalog}"
         steering = {"command", "value"} if key == "replay_control" else set()
         assert values.keys() - steering <= set(parameters_of("workspace"))
         settings = Settings.model_validate({k: v for k, v in values.items() if k not in steering})
@@ -113,30 +139,88 @@ def test_a_stream_that_the_initializer_runs_is_given_its_parameter(name: str) ->
         assert given == {each: f"{{{{job.parameters.{each}}}}}" for each in expected}
 
 
-def test_the_targets_differ_where_the_design_says_so() -> None:
-    catalogs = {name: t.variables["catalog"] for name, t in BUNDLE.targets.items()}
-    assert catalogs == {
-        "default": "caspersdev",
-        "complaints": "caspersdev_complaints",
-        "free": "caspersdev_free",
-        "all": "caspersdev_all",
+@every_target
+def test_the_initializer_is_told_of_all_that_the_bundle_makes(name: str) -> None:
+    """Of itself the platform tells it, at each run."""
+    config = BUNDLE.targets[name]
+    told: dict[str, str] = {}
+    for parameter in config.resources("jobs")["initializer"]["parameters"]:
+        if parameter["name"].startswith("DECLARED"):
+            told |= dict(pair.split("=") for pair in parameter["default"].split())
+    made = {f"{kind}.{key}": kind for kind in config.config["resources"]
+            for key in config.resources(kind)}  # fmt: skip
+    assert told.keys() == made.keys()
+    assert told.pop("jobs.initializer") == "{{job.id}}"
+    for place, reference in told.items():
+        field = "name" if made[place] == "apps" else "id"
+        assert reference == f"${{resources.{place}.{field}}}"
+
+
+def test_the_names_are_known_and_what_a_workspace_has_once_has_a_suffix() -> None:
+    jobs = resources("all", "jobs")
+    assert {job["name"] for job in jobs.values()} == {
+        "Casper's Initializer",
+        "Casper's Destroyer",
+        "Canonical Data Replay (Simple)",
+        "Replay Control",
+        "Refund Recommender Stream",
+        "Complaint Generator Stream",
+        "Complaint Agent Stream",
     }
+    once = {
+        "pipelines": ("name", "Order Items Medallion Declarative Pipeline"),
+        "sql_warehouses": ("name", "Casper's look-ups"),
+        "apps": ("name", "caspers-refunds"),
+        "postgres_projects": ("project_id", "caspers-"),
+    }
+    target = BUNDLE.targets["all"]
+    for kind, (field, begin) in once.items():
+        for resource in target.resources(kind).values():
+            assert resource[field].startswith(begin)
+            assert resource[field].endswith("${var.suffix}")
+    for variable in ("refund_agent_endpoint_name", "complaint_agent_endpoint_name"):
+        assert target.variables[variable].endswith("${var.suffix}")
+    catalogs = {c["catalog_id"] for c in target.resources("postgres_catalogs").values()}
+    assert catalogs == {"${var.catalog}refundmanager", "${var.catalog}complaintmanager"}
+
+
+def test_the_targets_differ_where_they_have_to() -> None:
     for name, target in BUNDLE.targets.items():
+        # Nobody moves a deployment to another catalog by leaving a variable out.
+        assert "catalog" in target.declared - target.variables.keys()
         [pipeline] = resources(name, "pipelines").values()
-        minutes = target.variables["pipeline_schedule_minutes"]
-        assert pipeline["continuous"] is (minutes == 0)
-        assert ("pipeline_update_scheduler" in target.resources("jobs")) is (minutes > 0)
         assert pipeline["configuration"] == {
-            "caspers.events": f"/Volumes/{catalogs[name]}/simulator/events"
+            "caspers.events": "/Volumes/${var.catalog}/simulator/events"
         }
         assert bool(target.resources("apps")) is (name in {"default", "all"})
+        assert target.variables["pipeline_schedule_minutes"] == (3 if name == "free" else 0)
+
+
+@pytest.mark.parametrize("name", ["default", "all"])
+def test_the_app_has_its_databases_from_the_first_deployment_on(name: str) -> None:
+    target = BUNDLE.targets[name]
+    app = target.resources("apps")["refund_manager"]
+    has = {each["name"]: each["postgres"]["database"] for each in app["resources"]}
+    wanted = {"postgres": "refunds", "complaints": "complaints"}
+    wanted = wanted if name == "all" else {"postgres": "refunds"}
+    assert has == {
+        key: f"${{resources.postgres_databases.{database}.id}}" for key, database in wanted.items()
+    }
+    assert next(iter(has)) == "postgres"  # the platform's PG* variables speak of the first
+    named = {each["value_from"] for each in app["config"]["env"] if "value_from" in each}
+    assert named == has.keys()
+    databases = target.resources("postgres_databases")
+    assert databases["refunds"]["postgres_database"] == REFUNDS.database
+    if name == "all":
+        assert databases["complaints"]["postgres_database"] == COMPLAINTS.database
 
 
 def test_the_default_target_has_the_settings_own_defaults() -> None:
     variables = BUNDLE.targets["default"].variables
-    shared = Settings.model_fields.keys() & variables.keys() - {"app_name"}
-    assert {"catalog", "speed_multiplier", "complaint_rate", "dataset_scale"} <= shared
-    assert {k: variables[k] for k in shared} == {k: getattr(Settings(), k) for k in shared}
+    shared = Settings.model_fields.keys() & variables.keys()
+    assert {"start_day", "speed_multiplier", "complaint_rate", "dataset_scale"} <= shared
+    said = {k: BUNDLE.targets["default"].resolved(variables[k]) for k in shared}
+    assert said == {k: getattr(Settings(), k) for k in shared}
 
 
 def test_the_account_of_resources_is_not_the_bundles() -> None:
@@ -155,9 +239,50 @@ def test_the_jobs_bring_what_the_extras_need() -> None:
     }
     for job in resources("all", "jobs").values():
         for environment in job.get("environments", []):
+            assert environment["spec"]["environment_version"] == "5"
             wheel, *others = environment["spec"]["dependencies"]
             assert wheel == "../../dist/*.whl"
+            # The platform's own; that the SDK takes it, `pip check` has shown.
+            others.remove("protobuf>=5.29.5,<6")
             assert set(others) <= known
+
+
+def test_the_wheels_version_follows_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of uv stands the build backend that uv asks."""
+    script = runpy.run_path(str(EXAMPLES / "bundle" / "build_wheel.py"))
+    root = tmp_path / "repository"
+    (root / "caspers_lib").mkdir(parents=True)
+    (root / "examples" / "app").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (root / name).write_bytes((EXAMPLES.parent / name).read_bytes())
+    code = root / "caspers_lib" / "__init__.py"
+    code.write_text('__version__ = "0.1.0"\n', encoding="utf-8")
+    uv = tmp_path / "uv"
+    uv.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hatchling build -t wheel -d dist\n')
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    build = script["main"]
+    build.__globals__.update(ROOT=root, APP=root / "examples" / "app")
+
+    def built() -> tuple[str, bytes]:
+        build()
+        [wheel], [beside] = root.glob("dist/*"), root.glob("examples/app/*.whl")
+        assert beside.read_bytes() == wheel.read_bytes()
+        asked = (root / "examples" / "app" / "requirements.txt").read_text(encoding="utf-8")
+        assert asked == f"./{wheel.name}[console,databricks]\n"
+        return wheel.name, wheel.read_bytes()
+
+    first = built()
+    assert first[0].startswith("caspers_lib-0.1.0+")
+    assert built() == first
+    code.write_text('__version__ = "0.1.0"\n# changed\n', encoding="utf-8")
+    changed = built()
+    assert changed[0] != first[0]
+    with zipfile.ZipFile(root / "dist" / changed[0]) as wheel:
+        [metadata] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
+        assert f"Version: {changed[0].split('-')[1]}\n" in wheel.read(metadata).decode()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -191,12 +316,10 @@ def test_every_notebook_is_a_jobs_and_each_task_runs_its_own() -> None:
 
 
 def test_the_app_starts_a_file_that_is_there_and_short() -> None:
-    app = EXAMPLES / "app"
-    command = yaml.safe_load((app / "app.yaml").read_text(encoding="utf-8"))["command"]
-    assert command == ["python", "app.py"]
-    code = (app / "app.py").read_text(encoding="utf-8")
+    for name in ("default", "all"):
+        [app] = resources(name, "apps").values()
+        assert app["config"]["command"] == ["python", "app.py"]
+    code = (EXAMPLES / "app" / "app.py").read_text(encoding="utf-8")
     compile(code, "app.py", "exec")
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) < 25
-    # What the code needs is written beside it by the task that deploys it: see app_package.
-    assert sorted(each.name for each in app.iterdir() if each.is_file()) == ["app.py", "app.yaml"]

@@ -28,7 +28,7 @@ from caspers_lib.agents.tools import AI_SCHEMA, TOOL_NAMES, tools_ddl
 from caspers_lib.domain import GHOST_KITCHEN, domain_tables, event_rules
 from caspers_lib.domain.rules import accepted_condition
 from caspers_lib.lakebase import SyncSpec, plan_sync
-from caspers_lib.lakebase.managed_calls import change_feed_cures
+from caspers_lib.lakebase.managed import change_feed_cures
 from caspers_lib.medallion.dlt_meta import DltMetaSettings, dlt_meta_files
 from caspers_lib.medallion.incremental import _days_of
 from caspers_lib.medallion.lifecycle import lifecycle_columns

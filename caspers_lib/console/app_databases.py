@@ -1,31 +1,48 @@
-"""The databases of a console that runs as a Databricks App, as its deployment names them."""
+"""The databases of a console that runs as a Databricks App, as the bundle's variables name them."""
 
-from pathlib import Path
+import functools
+from collections.abc import Mapping
 
 from caspers_lib.console.databases import ConsoleDatabase
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
-from caspers_lib.lakebase.lakebase_address import read_addresses
+from caspers_lib.lakebase.access import Database
+from caspers_lib.lakebase.lakebase_database import endpoint_database
+from caspers_lib.lakebase.lakebase_login import LakebaseLogin
 
 __all__ = ["app_databases"]
 
 _NO_COMPLAINTS = "There is no database of complaints in this deployment."
 
 
-def app_databases(folder: Path) -> tuple[ConsoleDatabase, ConsoleDatabase]:
-    """The databases of refunds and of complaints; user and port are those of the `PG...` variables.
+def app_databases(environment: Mapping[str, str]) -> tuple[ConsoleDatabase, ConsoleDatabase]:
+    """The databases of refunds and of complaints.
+
+    `REFUNDS_ENDPOINT` and `COMPLAINTS_ENDPOINT` are the endpoints of the app's databases, as the
+    platform puts them in place of a `value_from`. Its `PG...` variables speak of the first database
+    only: the host of the other one is asked for. User and port are the same for both.
 
     Args:
-        folder: of the app's code, with the file that the deployment writes: see
-            `lakebase.lakebase_address`. Without it there are no databases.
-
-    Raises:
-        PostgresError: the file can't be read.
+        environment: the variables by name.
     """
-    addresses = read_addresses(folder)
+    refunds = environment.get("REFUNDS_ENDPOINT")
+    complaints = environment.get("COMPLAINTS_ENDPOINT")
+    return (
+        ConsoleDatabase(
+            REFUNDS.database,
+            lambda: (
+                endpoint_database(LakebaseLogin(refunds), REFUNDS.database) if refunds else None
+            ),
+        ),
+        ConsoleDatabase(
+            COMPLAINTS.database,
+            lambda: _at_its_own_host(complaints, COMPLAINTS.database) if complaints else None,
+            absent="" if complaints else _NO_COMPLAINTS,
+        ),
+    )
 
-    def database(name: str, absent: str = "") -> ConsoleDatabase:
-        address = addresses.get(name)
-        access = address.postgres(name) if address else None
-        return ConsoleDatabase(name, lambda: access, absent=absent)
 
-    return database(REFUNDS.database), database(COMPLAINTS.database, _NO_COMPLAINTS)
+@functools.cache
+def _at_its_own_host(endpoint: str, database: str) -> Database:
+    """Asked once: an endpoint keeps its host."""
+    login = LakebaseLogin(endpoint)
+    return endpoint_database(login, database, host=login.host())

@@ -1,9 +1,10 @@
-"""The password of a Lakebase database: a token of the workspace, good for an hour."""
+"""How a Lakebase database is reached: its host, and a token of the workspace as its password."""
 
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from caspers_lib.errors import PostgresError, first_cause
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
 __all__ = ["LakebaseLogin"]
+
+T = TypeVar("T")
 
 # The SDK's own patience is five minutes; a connection is asked for by someone who waits.
 _RETRY_SECONDS = 15
@@ -41,12 +44,37 @@ class LakebaseLogin:
         Raises:
             PostgresError: there is no SDK, no access to the workspace, or no such endpoint.
         """
+        token = self._asked(
+            lambda workspace: (
+                workspace.postgres.generate_database_credential(endpoint=self.endpoint).token
+            )
+        )
+        if not token:
+            raise PostgresError(f"The workspace gave an empty credential for {self.endpoint!r}.")
+        return token
+
+    def host(self) -> str:
+        """The endpoint's host.
+
+        Raises:
+            PostgresError: as for the token, or the endpoint has no host yet.
+        """
+        endpoint = self._asked(lambda workspace: workspace.postgres.get_endpoint(self.endpoint))
+        hosts = endpoint.status and endpoint.status.hosts
+        if not (hosts and hosts.host):
+            raise PostgresError(
+                f"The Lakebase endpoint {self.endpoint!r} has no host.",
+                hint="See the branch's computes in the workspace.",
+            )
+        return hosts.host
+
+    def _asked(self, ask: "Callable[[WorkspaceClient], T]") -> T:
         workspace = _workspace(self.profile, os.getpid())
         from databricks.sdk.errors.base import DatabricksError
         from databricks.sdk.errors.platform import NotFound, PermissionDenied, Unauthenticated
 
         try:
-            token = workspace.postgres.generate_database_credential(endpoint=self.endpoint).token
+            return ask(workspace)
         except NotFound as error:
             raise PostgresError(
                 f"The workspace has no Lakebase endpoint {self.endpoint!r}.",
@@ -62,9 +90,6 @@ class LakebaseLogin:
                 f"No credential for {self.endpoint!r} from the workspace: {first_cause(error)}",
                 hint="Is the workspace's address right, and can it be reached?",
             ) from error
-        if not token:
-            raise PostgresError(f"The workspace gave an empty credential for {self.endpoint!r}.")
-        return token
 
 
 # A process that was forked must not share its parent's open connections, hence the number.

@@ -2,55 +2,58 @@
 
 Every function may be called again: what is there already is kept. Nothing of it was tried on a
 workspace; the tests run the SDK itself against a stand-in that refuses whatever it doesn't know.
-Contract: DESIGN section 8. Why: docs/decisions/managed-synced-tables.md.
+Why: docs/decisions/managed-synced-tables.md.
 """
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol
 
-from caspers_lib.errors import SyncError
-from caspers_lib.lakebase.managed_calls import change_feed_cures, ensured, removed
+from caspers_lib.errors import SyncError, WorkspaceError
 from caspers_lib.lakebase.managed_request import (
     ManagedPlace,
-    checked_branch,
-    checked_catalog,
-    checked_database,
-    checked_project,
     checked_table_id,
     differences,
     production_branch,
-    project_id,
     source_name,
-    spec_mismatches,
     synced_table_id,
     synced_table_request,
 )
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.workspace_calls import Deadline, Patience, found, refusal
+from caspers_lib.spark_sql import quote_name
+from caspers_lib.workspace_calls import (
+    Deadline,
+    Patience,
+    asked,
+    explained,
+    found,
+    is_conflict,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
-    from databricks.sdk.service.postgres import Catalog, Project, SyncedTable
+    from databricks.sdk.service.postgres import (
+        DatabricksServiceExceptionWithDetailsProto,
+        SyncedTable,
+    )
 
 __all__ = [
     "TWENTY_MINUTES",
-    "ManagedOutcome",
     "ManagedPlace",
     "Patience",
     "SyncedTableStatus",
+    "change_feed_cures",
     "create_synced_table",
-    "delete_managed",
+    "delete_synced_table",
     "differences",
-    "ensure_catalog",
-    "ensure_project",
     "production_branch",
-    "project_id",
     "synced_table_id",
+    "synced_table_pipeline",
     "synced_table_request",
     "synced_table_status",
+    "wait_for_synced_table",
 ]
 
 TWENTY_MINUTES = Patience()
@@ -58,21 +61,7 @@ TWENTY_MINUTES = Patience()
 
 _FAILED = "SYNCED_TABLE_OFFLINE_FAILED"
 _PROVISIONING = "SYNCED_TABLE_PROVISIONING"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagedOutcome:
-    """What became of one resource.
-
-    Args:
-        name: its resource name, such as `projects/x`.
-        done: whether it was created or existed, was deleted or was not there.
-        status: a synced table's state in the service's words; empty for what has none.
-    """
-
-    name: str
-    done: Literal["created", "exists", "deleted", "absent"]
-    status: str = ""
+_CHANGE_FEED = r"change[ _]?data[ _]?feed|\bCDF\b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,168 +83,151 @@ class SyncedTableStatus:
     commit_version: int | None
 
 
-def ensure_project(
-    client: "WorkspaceClient",
-    name: str,
-    *,
-    pg_version: int = 17,
-    patience: Patience = TWENTY_MINUTES,
-) -> ManagedOutcome:
-    """See that there is a Lakebase project, with its branch `production`.
+class Started(Protocol):
+    """An operation of the SDK."""
 
-    Args:
-        client: the workspace.
-        name: the name that people see; `project_id` makes the id of it.
-        pg_version: PostgreSQL's major version.
-        patience: how long to wait.
-
-    Raises:
-        SettingsError: the name is none.
-        WorkspaceError: it could not be created, or not in time.
-        SyncError: the one that exists has another version, or was deleted and is not purged yet.
-    """
-    from databricks.sdk.service.postgres import Project, ProjectSpec
-
-    identity = project_id(name)
-    wanted = Project(spec=ProjectSpec(display_name=name, pg_version=pg_version))
-    created = ensured(
-        client,
-        f"projects/{identity}",
-        get=client.postgres.get_project,
-        create=lambda: client.postgres.create_project(wanted, identity),
-        check=partial(_check_project, identity, pg_version),
-        deadline=patience.starts(),
-    )
-    return _outcome(f"projects/{identity}", created)
-
-
-def ensure_catalog(
-    client: "WorkspaceClient",
-    catalog: str,
-    *,
-    branch: str,
-    database: str,
-    patience: Patience = TWENTY_MINUTES,
-) -> ManagedOutcome:
-    """See that a database of a branch is a catalog; the database is made if it is missing.
-
-    Args:
-        client: the workspace.
-        catalog: the name in Unity Catalog.
-        branch: `projects/x/branches/y`.
-        database: the PostgreSQL database.
-        patience: how long to wait.
-
-    Raises:
-        SettingsError: a name that the service doesn't take.
-        WorkspaceError: it could not be created, or not in time.
-        SyncError: the one that exists is another database's.
-    """
-    from databricks.sdk.service.postgres import Catalog, CatalogCatalogSpec
-
-    name = f"catalogs/{checked_catalog(catalog)}"
-    spec = CatalogCatalogSpec(
-        postgres_database=checked_database(database),
-        branch=checked_branch(branch),
-        create_database_if_missing=True,
-    )
-    created = ensured(
-        client,
-        name,
-        get=client.postgres.get_catalog,
-        create=lambda: client.postgres.create_catalog(Catalog(spec=spec), catalog),
-        check=partial(_check_catalog, name, branch, database),
-        deadline=patience.starts(),
-    )
-    return _outcome(name, created)
+    def name(self) -> str:
+        """Its resource name."""
 
 
 def create_synced_table(
-    client: "WorkspaceClient",
-    spec: SyncSpec,
-    place: ManagedPlace,
-    *,
-    patience: Patience = TWENTY_MINUTES,
-) -> ManagedOutcome:
-    """See that a managed synced table exists, and wait until it is provisioned.
+    client: "WorkspaceClient", spec: SyncSpec, place: ManagedPlace, *, pipeline: str | None = None
+) -> str | None:
+    """Begin to create a managed synced table, unless it is there.
 
-    One that is not what the spec says is left alone, since it may be somebody else's.
+    The service tells of a table that is there no more than its status, so the caller has to know
+    that it is the one that is wanted: from its account of what it made.
 
     Args:
         client: the workspace.
         spec: what is synced.
-        place: where; its project and catalog exist.
-        patience: how long to wait.
+        place: where; its project and database exist.
+        pipeline: id of the pipeline that syncs it too; a new one if None.
+
+    Returns:
+        The operation to wait for with `wait_for_synced_table`; None if the table is there.
 
     Raises:
-        SyncError: the spec asks for what a managed synced table can't do, or the one that exists
-            is another one.
-        WorkspaceError: it could not be created, not in time, or failed.
+        SyncError: the spec asks for what a managed synced table can't do, or the one that is there
+            is in another project.
+        WorkspaceError: its creation could not begin.
     """
-    identity, wanted = synced_table_request(spec, place)
-    name, source = f"synced_tables/{identity}", source_name(spec, place.source_catalog)
-    deadline = patience.starts()
-    created = ensured(
-        client,
-        name,
-        get=client.postgres.get_synced_table,
-        create=lambda: client.postgres.create_synced_table(wanted, identity),
-        check=partial(_check_synced_table, name, wanted),
-        deadline=deadline,
-        source=source,
-    )
-    table = _provisioned(client, name, deadline)
-    if _state(table) == _FAILED:
-        cures = change_feed_cures(source)
-        raise refusal(f"{name} has failed", _message(table), _FAILED, cures=cures)
-    return _outcome(name, created, _state(table))
+    identity, wanted = synced_table_request(spec, place, pipeline=pipeline)
+    name, what = f"synced_tables/{identity}", f"synced_tables/{identity} was not created"
+    existing = found(client.postgres.get_synced_table, name)
+    if existing is None:
+        try:
+            started = client.postgres.create_synced_table(wanted, identity)
+        except (OSError, ValueError) as error:
+            # Somebody was faster, or the SDK sent the request twice.
+            taken = is_conflict(error)
+            existing = found(client.postgres.get_synced_table, name) if taken else None
+            if existing is None:
+                cures = change_feed_cures(source_name(spec, place.catalog))
+                raise explained(what, error, cures=cures) from error
+        else:
+            return _operation(started, what)
+    project = existing.status and existing.status.project
+    if project and project != place.project:
+        raise SyncError(
+            f"{name} exists in {project}, not in {place.project}.",
+            hint="Choose another name; it was left alone, since it may be somebody else's.",
+        )
+    return None
 
 
-def delete_managed(
+def wait_for_synced_table(
     client: "WorkspaceClient",
+    spec: SyncSpec,
+    place: ManagedPlace,
+    operation: str | None = None,
     *,
-    synced_tables: Sequence[str] = (),
-    catalog: str | None = None,
-    project: str | None = None,
     patience: Patience = TWENTY_MINUTES,
-) -> tuple[ManagedOutcome, ...]:
-    """Delete synced tables, then their catalog, then the project with all its data, for good.
-
-    What is not there counts as done, so that an interrupted deletion can be called again.
+) -> SyncedTableStatus:
+    """Wait until a managed synced table has its first copy.
 
     Args:
         client: the workspace.
-        synced_tables: ids, `catalog.schema.table`.
-        catalog: the Lakebase catalog; None to leave it.
-        project: the project's id; None to leave it.
-        patience: how long to wait for each.
-
-    Returns:
-        What became of each, in this order.
+        spec: what is synced.
+        place: where.
+        operation: its creation, if it is known.
+        patience: how long to wait.
 
     Raises:
-        SettingsError: a name that nothing can have; nothing has been deleted.
-        WorkspaceError: one could not be deleted, or not in time; those after it were left.
+        WorkspaceError: it could not be created, not in time, or failed.
     """
-    api = client.postgres
-    steps: list[tuple[str, partial[bool]]] = []
-    for table in synced_tables:
-        step = partial(removed, get=api.get_synced_table, delete=api.delete_synced_table)
-        steps.append((f"synced_tables/{checked_table_id(table)}", step))
-    if catalog is not None:
-        step = partial(removed, get=api.get_catalog, delete=api.delete_catalog)
-        steps.append((f"catalogs/{checked_catalog(catalog)}", step))
-    if project is not None:
-        purge = partial(api.delete_project, purge=True)
-        step = partial(removed, get=api.get_project, delete=purge)
-        steps.append((f"projects/{checked_project(project)}", step))
-    return tuple(
-        ManagedOutcome(
-            name=name,
-            done="deleted" if step(client, name, deadline=patience.starts()) else "absent",
-        )
-        for name, step in steps
-    )
+    name = f"synced_tables/{synced_table_id(spec, place)}"
+    source, deadline = source_name(spec, place.catalog), patience.starts()
+    if operation is not None:
+        _finish(client, operation, f"{name} was not created", deadline, source)
+
+    def look() -> "SyncedTable | None":
+        table = found(client.postgres.get_synced_table, name)
+        return None if table is None or _state(table).startswith(_PROVISIONING) else table
+
+    table = deadline.until(f"{name} was not provisioned", look)
+    if _state(table) == _FAILED:
+        cures = change_feed_cures(source)
+        raise refusal(f"{name} has failed", _message(table), _FAILED, cures=cures)
+    return _status(name, table)
+
+
+def synced_table_pipeline(client: "WorkspaceClient", table: str) -> str | None:
+    """The pipeline that syncs a table; None if there is no such table, or no pipeline yet.
+
+    Args:
+        client: the workspace.
+        table: its id, `catalog.schema.table`.
+
+    Raises:
+        SettingsError: no table can have this id.
+        WorkspaceError: the service doesn't answer or refuses.
+    """
+    there = found(client.postgres.get_synced_table, f"synced_tables/{checked_table_id(table)}")
+    return (there and there.status and there.status.pipeline_id) or None
+
+
+def delete_synced_table(
+    client: "WorkspaceClient", table: str, *, patience: Patience = TWENTY_MINUTES
+) -> bool:
+    """Delete a managed synced table and wait until it is gone.
+
+    Args:
+        client: the workspace.
+        table: its id, `catalog.schema.table`.
+        patience: how long to wait.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        SettingsError: no table can have this id.
+        WorkspaceError: it could not be deleted, or not in time.
+    """
+    from databricks.sdk.errors.platform import NotFound
+
+    api, name = client.postgres, f"synced_tables/{checked_table_id(table)}"
+    what = f"{name} was not deleted"
+
+    def start() -> str | None:
+        try:
+            return _operation(api.delete_synced_table(name), what)
+        except NotFound:
+            return None
+
+    def gone() -> bool | None:
+        state = found(api.get_operation, str(operation))
+        if state is None:  # an operation may go together with what it deletes
+            return True if found(api.get_synced_table, name) is None else None
+        if state.error and not re.search("NOT_FOUND|DOES_NOT_EXIST", _code(state.error)):
+            raise refusal(what, state.error.message or "", _code(state.error))
+        return state.done or None
+
+    operation = asked(what, start)
+    if operation is None:
+        return False
+    patience.starts().until(what, gone)
+    return True
 
 
 def synced_table_status(client: "WorkspaceClient", table: str) -> SyncedTableStatus | None:
@@ -274,9 +246,11 @@ def synced_table_status(client: "WorkspaceClient", table: str) -> SyncedTableSta
     """
     name = f"synced_tables/{checked_table_id(table)}"
     there = found(client.postgres.get_synced_table, name)
-    if there is None:
-        return None
-    status, moment, version = there.status, None, None
+    return None if there is None else _status(name, there)
+
+
+def _status(name: str, table: "SyncedTable") -> SyncedTableStatus:
+    status, moment, version = table.status, None, None
     if status:
         moment, version = status.last_sync_time, status.last_processed_commit_version
         if last := status.last_sync:
@@ -285,61 +259,52 @@ def synced_table_status(client: "WorkspaceClient", table: str) -> SyncedTableSta
                 version = last.delta_table_sync_info.delta_commit_version
     return SyncedTableStatus(
         name=name,
-        state=_state(there),
-        message=_message(there),
+        state=_state(table),
+        message=_message(table),
         last_sync_time=moment.ToDatetime(tzinfo=UTC) if moment else None,
         commit_version=version,
     )
 
 
-def _check_project(identity: str, pg_version: int, project: "Project") -> None:
-    if project.delete_time:
-        raise SyncError(
-            f"The project {identity} was deleted, but not purged.",
-            hint="Undelete it in the workspace, or purge it with delete_managed.",
+def _finish(
+    client: "WorkspaceClient", operation: str, what: str, deadline: Deadline, source: str
+) -> None:
+    """Wait for an operation; an error if it failed."""
+
+    def finished() -> bool | None:
+        state = asked(what, lambda: client.postgres.get_operation(operation))
+        if state.error:
+            cures = change_feed_cures(source)
+            raise refusal(what, state.error.message or "", _code(state.error), cures=cures)
+        return state.done or None
+
+    deadline.until(what, finished)
+
+
+def _operation(started: Started, what: str) -> str:
+    if not started.name():
+        raise WorkspaceError(
+            f"{what}: the service named no operation to wait for.",
+            hint="Look in the workspace whether it was done.",
         )
-    versions = (part.pg_version for part in (project.status, project.spec) if part)
-    version = next(filter(None, versions), pg_version)
-    if version != pg_version:
-        raise SyncError(
-            f"The project {identity} exists with PostgreSQL {version}, not {pg_version}.",
-            hint="Choose another name, or this version.",
-        )
+    return started.name()
 
 
-def _check_catalog(name: str, branch: str, database: str, catalog: "Catalog") -> None:
-    said = [part for part in (catalog.status, catalog.spec) if part]
-    there = (
-        next(filter(None, (part.branch for part in said)), None),
-        next(filter(None, (part.postgres_database for part in said)), None),
-    )
-    if there != (branch, database):
-        raise SyncError(
-            f"{name} exists for the database {there[1]} of {there[0]}, not {database} of {branch}.",
-            hint="Choose another name; it was left alone, since it may be somebody else's.",
-        )
+def change_feed_cures(source: str) -> tuple[tuple[str, str], ...]:
+    """The hint for a source without a change data feed, as `refusal` takes it.
+
+    Args:
+        source: the source table.
+    """
+    parts = source.split(".")
+    plain = all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", part) for part in parts)
+    table = source if plain else quote_name(*parts)
+    statement = f"ALTER TABLE {table} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)"
+    return ((_CHANGE_FEED, statement),)
 
 
-def _check_synced_table(name: str, wanted: "SyncedTable", table: "SyncedTable") -> None:
-    if wrong := spec_mismatches(table, wanted):
-        raise SyncError(
-            f"{name} exists as another one: {'; '.join(wrong)}.",
-            hint="Choose another table; it was left alone, since it may be somebody else's.",
-        )
-
-
-def _provisioned(client: "WorkspaceClient", name: str, deadline: Deadline) -> "SyncedTable":
-    """The table as soon as its first copy is made, also if an earlier call didn't wait so long."""
-
-    def look() -> "SyncedTable | None":
-        table = found(client.postgres.get_synced_table, name)
-        return None if table is None or _state(table).startswith(_PROVISIONING) else table
-
-    return deadline.until(f"{name} was not provisioned", look)
-
-
-def _outcome(name: str, created: bool, status: str = "") -> ManagedOutcome:
-    return ManagedOutcome(name=name, done="created" if created else "exists", status=status)
+def _code(error: "DatabricksServiceExceptionWithDetailsProto") -> str:
+    return error.error_code.value if error.error_code else "unknown error"
 
 
 def _state(table: "SyncedTable") -> str:

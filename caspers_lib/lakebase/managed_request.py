@@ -1,6 +1,6 @@
 """What a managed synced table is asked for, and how it differs from our own sync: no I/O.
 
-Contract: DESIGN section 8. Why: docs/decisions/managed-synced-tables.md.
+Why: docs/decisions/managed-synced-tables.md.
 """
 
 import re
@@ -10,46 +10,25 @@ from typing import TYPE_CHECKING
 from caspers_lib.errors import CaspersError, SettingsError, SyncError
 from caspers_lib.lakebase.identifiers import MAX_IDENTIFIER_BYTES, qualified, quote_identifier
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.service_names import (
-    LAKEBASE_CATALOG,
-    MAX_DISPLAY_NAME_CHARS,
-    PROJECT_ID,
-    UNITY_CATALOG_NAME,
-    project_id,
-)
+from caspers_lib.service_names import LAKEBASE_PROJECT, SYNCED_TABLE_PART, UNITY_CATALOG_NAME
 
 if TYPE_CHECKING:
     from databricks.sdk.service.postgres import SyncedTable
 
 __all__ = [
-    "MAX_DISPLAY_NAME_CHARS",
     "ManagedPlace",
-    "checked_branch",
-    "checked_catalog",
-    "checked_database",
-    "checked_project",
     "checked_table_id",
     "differences",
     "production_branch",
-    "project_id",
     "source_name",
-    "spec_mismatches",
     "synced_table_id",
     "synced_table_request",
 ]
 
-_BRANCH = re.compile(rf"projects/{PROJECT_ID.pattern}/branches/{PROJECT_ID.pattern}")
-# It ends up in the path of a request, which the SDK doesn't quote; so does LAKEBASE_CATALOG.
+_BRANCH = re.compile(rf"projects/{LAKEBASE_PROJECT.pattern}/branches/{LAKEBASE_PROJECT.pattern}")
+# It ends up in the path of a request, which the SDK doesn't quote.
 _PLAIN = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_IDENTIFIER_BYTES}}}")
-
 _LETTERS = "It has 1 to {} ASCII letters, digits and underscores."
-# What says how a table is made, not what it is.
-_ONLY_AT_CREATION = {
-    "accelerated_sync",
-    "create_database_objects_if_missing",
-    "existing_pipeline_id",
-    "new_pipeline_spec",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +37,9 @@ class ManagedPlace:
 
     Args:
         branch: the branch of the Lakebase project, `projects/x/branches/y`.
-        catalog: the Lakebase catalog that the synced table is listed in.
-        source_catalog: the catalog of a source that is named by schema and table alone.
-        storage_catalog: an ordinary catalog, where the pipeline keeps its checkpoints.
-        storage_schema: the schema there.
+        catalog: an ordinary catalog: the synced table is listed in it, a source that is named by
+            schema and table alone is in it, and the pipeline keeps its checkpoints there.
+        storage_schema: the schema of the checkpoints.
 
     Raises:
         SettingsError: a name that the service would not take.
@@ -69,48 +47,54 @@ class ManagedPlace:
 
     branch: str
     catalog: str
-    source_catalog: str
-    storage_catalog: str
     storage_schema: str
 
     def __post_init__(self) -> None:
         """Refuse names before anything is created."""
-        checked_branch(self.branch)
-        checked_catalog(self.catalog)
-        for what in ("source_catalog", "storage_catalog", "storage_schema"):
-            _checked_unity_name(what, getattr(self, what), SettingsError)
-        if self.storage_catalog.lower() == self.catalog.lower():
+        if not _BRANCH.fullmatch(self.branch):
             raise SettingsError(
-                f"storage_catalog is {self.storage_catalog!a}, which is the Lakebase catalog.",
-                hint="A pipeline keeps its checkpoints in an ordinary catalog.",
+                f"branch is {self.branch!a}, which is no path of a branch.",
+                hint="Write it as projects/<id>/branches/<id>.",
             )
+        _checked_catalog(self.catalog)
+        _checked_unity_name("storage_schema", self.storage_schema, SettingsError)
+
+    @property
+    def project(self) -> str:
+        """The branch's project, `projects/x`."""
+        return self.branch.partition("/branches/")[0]
 
 
 def production_branch(project: str) -> str:
     """The branch that every project is created with.
 
     Args:
-        project: the project's id.
+        project: the project, `projects/x`.
 
     Raises:
-        SettingsError: it is no id of a project.
+        SettingsError: it is no path of a project.
     """
-    return f"projects/{checked_project(project)}/branches/production"
+    if not re.fullmatch(rf"projects/{LAKEBASE_PROJECT.pattern}", project):
+        raise SettingsError(
+            f"project is {project!a}, which is no Lakebase project.",
+            hint="Write it as projects/<id>.",
+        )
+    return f"{project}/branches/production"
 
 
-def source_name(spec: SyncSpec, source_catalog: str) -> str:
+def source_name(spec: SyncSpec, catalog: str) -> str:
     """The source as `catalog.schema.table`.
 
     Args:
         spec: what is synced.
-        source_catalog: the catalog of a source with two parts.
+        catalog: the catalog of a source with two parts.
 
     Raises:
         SyncError: a part of the name is none of Unity Catalog's.
     """
     parts = spec.source.split(".")
     if len(parts) == 2:
-        parts = [source_catalog, *parts]
+        parts = [catalog, *parts]
     for part in parts:  # a fourth one would be empty, or the spec had been refused
         _checked_unity_name(f"A part of the source of {spec.name!a}", part, SyncError)
     return ".".join(parts)
@@ -126,12 +110,14 @@ def synced_table_id(spec: SyncSpec, place: ManagedPlace) -> str:
     Raises:
         SyncError: the service takes no such schema or table.
     """
-    _checked(f"The schema of {spec.name!a}", spec.schema, _PLAIN, SyncError)
-    _checked(f"The table of {spec.name!a}", spec.table, _PLAIN, SyncError)
+    _checked(f"The schema of {spec.name!a}", spec.schema, SyncError)
+    _checked(f"The table of {spec.name!a}", spec.table, SyncError)
     return f"{place.catalog}.{spec.schema}.{spec.table}"
 
 
-def synced_table_request(spec: SyncSpec, place: ManagedPlace) -> tuple[str, "SyncedTable"]:
+def synced_table_request(
+    spec: SyncSpec, place: ManagedPlace, *, pipeline: str | None = None
+) -> tuple[str, "SyncedTable"]:
     """What `w.postgres.create_synced_table` is asked for.
 
     JSON text stays text, dead letters and indexes are not made: `differences` names all of it.
@@ -139,6 +125,7 @@ def synced_table_request(spec: SyncSpec, place: ManagedPlace) -> tuple[str, "Syn
     Args:
         spec: what is synced.
         place: where.
+        pipeline: id of the pipeline that syncs it too; a new one if None.
 
     Returns:
         The synced table's id, `catalog.schema.table`, and the request's body.
@@ -153,20 +140,22 @@ def synced_table_request(spec: SyncSpec, place: ManagedPlace) -> tuple[str, "Syn
     newest = () if spec.newest_by is None else (spec.newest_by,)
     for column in (*spec.keys, *newest):
         quote_identifier(column)
-    _checked(f"The database of {spec.name!a}", spec.database, _PLAIN, SyncError)
+    _checked(f"The database of {spec.name!a}", spec.database, SyncError)
     policy = postgres.SyncedTableSyncedTableSpecSyncedTableSchedulingPolicy[spec.mode.upper()]
     body = postgres.SyncedTableSyncedTableSpec(
         branch=place.branch,
         postgres_database=spec.database,
-        source_table_full_name=source_name(spec, place.source_catalog),
+        source_table_full_name=source_name(spec, place.catalog),
         primary_key_columns=list(spec.keys),
         timeseries_key=spec.newest_by,
         scheduling_policy=policy,
         create_database_objects_if_missing=True,
-        new_pipeline_spec=postgres.NewPipelineSpec(
-            storage_catalog=place.storage_catalog, storage_schema=place.storage_schema
-        ),
+        existing_pipeline_id=pipeline,
     )
+    if pipeline is None:
+        body.new_pipeline_spec = postgres.NewPipelineSpec(
+            storage_catalog=place.catalog, storage_schema=place.storage_schema
+        )
     return synced_table_id(spec, place), postgres.SyncedTable(spec=body)
 
 
@@ -205,84 +194,6 @@ def differences(spec: SyncSpec) -> tuple[str, ...]:
     )
 
 
-def spec_mismatches(found: "SyncedTable", wanted: "SyncedTable") -> list[str]:
-    """In what a synced table that exists is another one than the one that is wanted.
-
-    What the service doesn't tell can't differ, and how the table was created doesn't matter.
-
-    Args:
-        found: what the service says; its documentation promises the status only.
-        wanted: what it would be asked for.
-
-    Returns:
-        Texts such as `scheduling_policy is SNAPSHOT, not TRIGGERED`; empty if it is the same.
-    """
-    there, here = _told(found), _told(wanted)
-    return [
-        f"{field} is {there[field]}, not {here.get(field)}"
-        for field in sorted(there)
-        if there[field] != here.get(field)
-    ]
-
-
-def checked_project(project: str) -> str:
-    """The same id, if a project can have it.
-
-    Args:
-        project: what is or should become a project's id.
-
-    Raises:
-        SettingsError: no project can have this id.
-    """
-    if not PROJECT_ID.fullmatch(project):
-        raise SettingsError(
-            f"project is {project!a}, which is no id of a project.",
-            hint="project_id(name) makes one of any name.",
-        )
-    return project
-
-
-def checked_branch(branch: str) -> str:
-    """The same path, if a branch can have it.
-
-    Args:
-        branch: `projects/x/branches/y`.
-
-    Raises:
-        SettingsError: no branch can have this path.
-    """
-    if not _BRANCH.fullmatch(branch):
-        raise SettingsError(
-            f"branch is {branch!a}, which is no path of a branch.",
-            hint="Write it as projects/<id>/branches/<id>.",
-        )
-    return branch
-
-
-def checked_catalog(catalog: str) -> str:
-    """The same name, if a Lakebase catalog can have it.
-
-    Args:
-        catalog: the catalog's name.
-
-    Raises:
-        SettingsError: no Lakebase catalog can have this name.
-    """
-    return _checked("catalog", catalog, LAKEBASE_CATALOG, SettingsError)
-
-
-def checked_database(database: str) -> str:
-    """The same name, if a database of a Lakebase catalog can have it.
-
-    Args:
-        database: the name of a PostgreSQL database.
-
-    Raises:
-        SettingsError: the service takes no such name.
-    """
-    return _checked("database", database, _PLAIN, SettingsError)
-
-
 def checked_table_id(table: str) -> str:
     """The same id, if a managed synced table can have it.
 
@@ -293,7 +204,7 @@ def checked_table_id(table: str) -> str:
         SettingsError: no managed synced table can have this id.
     """
     parts = table.split(".")
-    patterns = (LAKEBASE_CATALOG, _PLAIN, _PLAIN)
+    patterns = (SYNCED_TABLE_PART, _PLAIN, _PLAIN)
     if len(parts) != 3 or not all(p.fullmatch(x) for p, x in zip(patterns, parts, strict=True)):
         raise SettingsError(
             f"{table!a} is no synced table.", hint="Write it as catalog.schema.table."
@@ -310,17 +221,13 @@ def _refuse_columns(spec: SyncSpec) -> None:
         )
 
 
-def _told(table: "SyncedTable") -> dict[str, object]:
-    """What is known of a synced table, by the names of the specification's fields."""
-    spec = table.spec.as_dict() if table.spec else {}
-    told = {field: value for field, value in spec.items() if field not in _ONLY_AT_CREATION}
-    if isinstance(source := told.get("source_table_full_name"), str):
-        told["source_table_full_name"] = source.lower()  # as Unity Catalog keeps names
-    if isinstance(branch := told.get("branch"), str):
-        told["project"] = branch.partition("/branches/")[0]
-    if table.status and table.status.project:
-        told["project"] = table.status.project
-    return told
+def _checked_catalog(name: str) -> str:
+    if not SYNCED_TABLE_PART.fullmatch(name):
+        raise SettingsError(
+            f"catalog is {name[:80]!a}, which can't have synced tables.",
+            hint="It has 1 to 255 ASCII letters, digits, underscores and hyphens.",
+        )
+    return name
 
 
 def _checked_unity_name(what: str, name: str, error: type[CaspersError]) -> None:
@@ -331,12 +238,10 @@ def _checked_unity_name(what: str, name: str, error: type[CaspersError]) -> None
         )
 
 
-def _checked(what: str, name: str, pattern: re.Pattern[str], error: type[CaspersError]) -> str:
-    if not pattern.fullmatch(name):
-        hint = (
-            "It has 1 to 255 ASCII letters, digits, underscores and hyphens."
-            if pattern is LAKEBASE_CATALOG
-            else _LETTERS.format(MAX_IDENTIFIER_BYTES)
+def _checked(what: str, name: str, error: type[CaspersError]) -> str:
+    if not _PLAIN.fullmatch(name):
+        raise error(
+            f"{what} is {name[:80]!a}, which Lakebase doesn't take.",
+            hint=_LETTERS.format(MAX_IDENTIFIER_BYTES),
         )
-        raise error(f"{what} is {name[:80]!a}, which Lakebase doesn't take.", hint=hint)
     return name

@@ -27,8 +27,11 @@ _IN_ONE_RUNTIME: Mapping[str, Runtime] = MappingProxyType(
         "complaint_agent_endpoint_name": "workspace",
         "pipeline_id": "workspace",
         "warehouse_id": "workspace",
-        "app_name": "workspace",
-        "app_source": "workspace",
+        "declared": "workspace",
+        "declared_refunds": "workspace",
+        "declared_complaints": "workspace",
+        "schedule_minutes": "workspace",
+        "pipeline_schedule_minutes": "workspace",
         "model_base_url": "local",
         "model_api": "local",
         "model_questions": "local",
@@ -65,6 +68,9 @@ class Settings(BaseModel):
         speed_multiplier: virtual seconds a wall-clock second; a changed one counts from the next
             run on.
         events_layout: JSON lines in few files, or a file per event.
+        schedule_minutes: wall-clock minutes between replays.
+        pipeline_schedule_minutes: wall-clock minutes between updates of the pipeline; 0 is one
+            right after the other.
         llm_model: name of the foundation model.
         refund_agent_endpoint_name: Model Serving endpoint of the refund agent.
         complaint_agent_endpoint_name: Model Serving endpoint of the complaint agent.
@@ -85,8 +91,9 @@ class Settings(BaseModel):
         pipeline_id: the declarative pipeline in the workspace; the bundle knows it.
         warehouse_id: SQL warehouse of the served agents' look-ups, and of the account of
             resources where there is no Spark; empty for none.
-        app_name: the Databricks App in the workspace.
-        app_source: workspace folder of the app's code.
+        declared: what the bundle made, pairs such as `jobs.replay=123`; the bundle tells it.
+        declared_refunds: the same, for refunds.
+        declared_complaints: the same, for complaints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,6 +104,8 @@ class Settings(BaseModel):
     start_day: int = Field(70, ge=0)
     speed_multiplier: float = Field(60.0, gt=0, allow_inf_nan=False)
     events_layout: Literal["batched", "per_event"] = "batched"
+    schedule_minutes: int = Field(3, ge=1)
+    pipeline_schedule_minutes: int = Field(0, ge=0)
     llm_model: str = Field("databricks-meta-llama-3-3-70b-instruct", min_length=1)
     refund_agent_endpoint_name: str = Field("caspers_refund_agent", min_length=1)
     complaint_agent_endpoint_name: str = Field("caspers_complaint_agent", min_length=1)
@@ -113,8 +122,9 @@ class Settings(BaseModel):
     dataset_scale: float = Field(1.0, gt=0, le=100)
     pipeline_id: str = ""
     warehouse_id: str = ""
-    app_name: str = ""
-    app_source: str = ""
+    declared: str = ""
+    declared_refunds: str = ""
+    declared_complaints: str = ""
 
 
 def load_settings(

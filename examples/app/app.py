@@ -1,7 +1,6 @@
-"""The console as a Databricks App: its deployment names the databases, a token opens them."""
+"""The console as a Databricks App: the bundle names the databases, a token opens them."""
 
 import os
-from pathlib import Path
 
 import uvicorn
 
@@ -9,8 +8,7 @@ from caspers_lib.console.access import access_from_environment
 from caspers_lib.console.app import ConsoleParts, create_app
 from caspers_lib.console.app_databases import app_databases
 
-# From lakebase.json, which the task that deploys this app writes beside this file.
-refunds, complaints = app_databases(Path(__file__).parent)
+refunds, complaints = app_databases(os.environ)
 access = access_from_environment(os.environ)
 app = create_app(ConsoleParts(refunds=refunds, complaints=complaints, access=access))
 

@@ -1,20 +1,16 @@
 """Managed synced tables before any call: requests, ids, refusals, differences."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from caspers_lib.errors import CaspersError, SettingsError, SyncError, WorkspaceError
 from caspers_lib.lakebase.managed import (
     ManagedPlace,
     differences,
     production_branch,
-    project_id,
     synced_table_request,
 )
 from caspers_lib.lakebase.sync_spec import SyncMode, SyncSpec
@@ -35,12 +31,10 @@ PROJECT = "caspersdevrefundmanager"
 BRANCH = f"projects/{PROJECT}/branches/production"
 PLACE = ManagedPlace(
     branch=BRANCH,
-    catalog="refunds_pg",
-    source_catalog="caspersdev",
-    storage_catalog="caspersdev",
-    storage_schema="_pipelines",
+    catalog="caspersdev",
+    storage_schema="recommender",
 )
-TABLE = "refunds_pg.recommender.pg_recommendations"
+TABLE = "caspersdev.recommender.pg_recommendations"
 NAME = f"synced_tables/{TABLE}"
 HOSTILE = [
     "",
@@ -82,7 +76,7 @@ def test_the_request_says_everything_that_the_spec_says() -> None:
         "spec": {
             "branch": BRANCH,
             "create_database_objects_if_missing": True,
-            "new_pipeline_spec": {"storage_catalog": "caspersdev", "storage_schema": "_pipelines"},
+            "new_pipeline_spec": {"storage_catalog": "caspersdev", "storage_schema": "recommender"},
             "postgres_database": "caspers",
             "primary_key_columns": ["order_id"],
             "scheduling_policy": "CONTINUOUS",
@@ -150,15 +144,17 @@ def test_places_that_lakebase_does_not_have_are_refused(name: str) -> None:
     refused(lambda: replace(PLACE, branch=f"projects/{name}/branches/production"), SettingsError)
 
 
-@pytest.mark.parametrize("what", ["source_catalog", "storage_catalog", "storage_schema"])
+@pytest.mark.parametrize("what", ["catalog", "storage_schema"])
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "a/b", "x\0", "x" * 256])
 def test_places_that_unity_catalog_does_not_have_are_refused(what: str, name: str) -> None:
     message, _ = refused(lambda: replace(PLACE, **{what: name}), SettingsError)
     assert message.startswith(what)
 
 
-def test_checkpoints_do_not_go_to_the_lakebase_catalog() -> None:
-    refused(lambda: replace(PLACE, storage_catalog="REFUNDS_PG"), SettingsError)
+def test_a_table_that_shares_a_pipeline_makes_none() -> None:
+    _, body = synced_table_request(SPEC, PLACE, pipeline="p-1")
+    assert body.spec
+    assert (body.spec.existing_pipeline_id, body.spec.new_pipeline_spec) == ("p-1", None)
 
 
 def test_differences_name_what_our_own_sync_does_otherwise() -> None:
@@ -179,48 +175,6 @@ def test_a_plain_spec_differs_in_two_ways_only() -> None:
     assert len(differences(replace(SPEC, jsonb=(), newest_by=None))) == 2
 
 
-# Ids of projects.
-
-
-@pytest.mark.parametrize("name", [PROJECT, "a", "caspers-dev-1", "x" * 63, "a-"])
-def test_a_name_that_is_an_id_stays(name: str) -> None:
-    assert project_id(name) == name
-
-
-@pytest.mark.parametrize(
-    ("name", "pattern"),
-    [
-        ("Casper's_Dev.Refund", r"casper-s-dev-refund-[0-9a-f]{8}"),
-        ("x" * 80, r"x{54}-[0-9a-f]{8}"),
-        ("1st", r"project-1st-[0-9a-f]{8}"),
-        ("日本", r"project-[0-9a-f]{8}"),
-        ("a/../b?purge=true\0", r"a-b-purge-true-[0-9a-f]{8}"),
-    ],
-)
-def test_any_other_name_becomes_one_that_can_be_read(name: str, pattern: str) -> None:
-    assert re.fullmatch(pattern, project_id(name))
-
-
-def test_the_id_of_a_name_is_fixed_for_ever() -> None:
-    assert project_id("Casper's_Dev.Refund") == "casper-s-dev-refund-fa510c96"
-
-
-def test_names_that_look_alike_get_ids_of_their_own() -> None:
-    names = ["My App", "my app", "my-app", "my_app", "my.app", "-my-app-", "é", "e\u0301", "x" * 64]
-    names += ["x" * 65, "\ud800", "\ud801"]
-    assert len({project_id(name) for name in names}) == len(names)
-
-
-@given(st.text(min_size=1, max_size=256).filter(str.strip))
-def test_every_name_becomes_a_valid_id(name: str) -> None:
-    assert re.fullmatch("[a-z][a-z0-9-]{0,62}", project_id(name))
-
-
-@pytest.mark.parametrize("name", ["", " \n", "x" * 257])
-def test_a_name_that_nobody_could_read_is_refused(name: str) -> None:
-    refused(lambda: project_id(name), SettingsError)
-
-
 def test_the_branch_that_comes_with_a_project() -> None:
-    assert production_branch(PROJECT) == BRANCH
+    assert production_branch(f"projects/{PROJECT}") == BRANCH
     refused(lambda: production_branch("Casper's"), SettingsError)

@@ -35,8 +35,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "dataset_scale": 1.0,
         "pipeline_id": "",
         "warehouse_id": "",
-        "app_name": "",
-        "app_source": "",
+        "declared": "",
+        "declared_refunds": "",
+        "declared_complaints": "",
+        "schedule_minutes": 3,
+        "pipeline_schedule_minutes": 0,
     }
 
 

@@ -70,7 +70,7 @@ def test_a_warehouse_starts_stops_and_goes(
     client: WorkspaceClient, workspace: LoopbackWorkspace, refuses: Refuses
 ) -> None:
     made = client.warehouses.create(name="w", cluster_size="2X-Small", warehouse_type=PRO).result()
-    assert (made.id, made.state) == ("warehouse-1", State.RUNNING)
+    assert (made.id, made.state) == ("warehouse1", State.RUNNING)
     identity = str(made.id)
     assert client.warehouses.stop(identity).result().state == State.STOPPED
     assert client.warehouses.start(identity).result().state == State.RUNNING

@@ -1,6 +1,6 @@
 """A deployment in a Databricks workspace: its tasks, the account of what they made, its removal.
 
-Contract: DESIGN section 9. A notebook's whole program:
+A notebook's whole program:
 
     settings = settings_from_widgets(dbutils)
     outcome = canonical_data(Workspace.here(settings, spark))
@@ -14,7 +14,6 @@ from caspers_lib.runtime.workspace.agent_tasks import (
     refund_recommender_agent,
     refund_recommender_stream,
 )
-from caspers_lib.runtime.workspace.app_task import databricks_app_refund_manager
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace, workspace_client
 from caspers_lib.runtime.workspace.data_tasks import (
     canonical_data,
@@ -25,6 +24,7 @@ from caspers_lib.runtime.workspace.data_tasks import (
 from caspers_lib.runtime.workspace.notebook import destroy_workspace, settings_from_widgets
 from caspers_lib.runtime.workspace.serving_tasks import (
     complaint_lakebase,
+    databricks_app_refund_manager,
     lakebase_reverse_etl,
 )
 from caspers_lib.runtime.workspace.tasks import TASKS

@@ -18,10 +18,9 @@ from caspers_lib.agents.serving.deployment import (
 from caspers_lib.agents.tools import AI_SCHEMA, LOCATION_VIEW, TOOL_NAMES, tools_ddl
 from caspers_lib.domain.tables import Table
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.data_tasks import ensure_schema, ensure_volume
-from caspers_lib.runtime.workspace.lakebase_places import complaint_place, refresh, refund_place
+from caspers_lib.runtime.workspace.lakebase_places import refresh
 from caspers_lib.runtime.workspace.lakehouse import StreamName, agent_tables_in
-from caspers_lib.runtime.workspace.ledger import Ensured
+from caspers_lib.runtime.workspace.ledger import Wanted
 from caspers_lib.workspace_calls import asked
 
 __all__ = [
@@ -101,7 +100,7 @@ def complaint_agent_stream(workspace: Workspace) -> TaskOutcome:
 
 
 def _agent(workspace: Workspace, task: str, kind: AgentKind, endpoint: str) -> TaskOutcome:
-    made = [ensure_schema(workspace, AI_SCHEMA), *_tools(workspace)]
+    made = list(workspace.ledger.ensure_all(_tools(workspace)))
     resources = AgentResources(warehouse_id=workspace.settings.warehouse_id or None)
     catalog = workspace.settings.catalog
     model = agent_model_name(kind, catalog=catalog)
@@ -126,16 +125,16 @@ def _agent(workspace: Workspace, task: str, kind: AgentKind, endpoint: str) -> T
     )
 
 
-def _tools(workspace: Workspace) -> list[Ensured]:
+def _tools(workspace: Workspace) -> list[Wanted]:
     """The view and the functions; each anew where its text has changed."""
     catalog = workspace.lakehouse.catalog
     names = (LOCATION_VIEW, *TOOL_NAMES)
     statements = tools_ddl(catalog=catalog, tables=agent_tables_in(catalog))
     return [
-        workspace.ledger.ensure(
-            "view" if name == LOCATION_VIEW else "function",
-            workspace.full_name(AI_SCHEMA, name),
-            lambda statement=statement: workspace.lakehouse.execute(statement),  # type: ignore[misc]
+        Wanted(
+            kind="view" if name == LOCATION_VIEW else "function",
+            name=workspace.full_name(AI_SCHEMA, name),
+            create=lambda statement=statement: workspace.lakehouse.execute(statement),  # type: ignore[misc]
             fingerprint=_digest([statement]),
         )
         for name, statement in zip(names, statements, strict=True)
@@ -143,12 +142,10 @@ def _tools(workspace: Workspace) -> list[Ensured]:
 
 
 def _stream(workspace: Workspace, task: str, stream: StreamName) -> TaskOutcome:
-    schema = "recommender" if stream == "refunds" else "complaints"
     tables = agent_tables_in(workspace.lakehouse.catalog)
-    made = [ensure_schema(workspace, schema), ensure_volume(workspace, schema, "checkpoints")]
     both = [tables.complaints, tables.responses]
     own = [tables.recommendations] if stream == "refunds" else both
-    made += [_table(workspace, table) for table in own]
+    made = workspace.ledger.ensure_all([_table(workspace, table) for table in own])
     events = ".".join(tables.events.split(".")[-2:])
     there = asked(
         f"The table {events} can't be read",
@@ -157,15 +154,17 @@ def _stream(workspace: Workspace, task: str, stream: StreamName) -> TaskOutcome:
     done = f"waits for Spark_Declarative_Pipeline: there is no table {events} yet"
     if there.table_exists:
         workspace.lakehouse.run_stream(stream)
-        place = (refund_place if stream == "refunds" else complaint_place)(workspace.settings)
-        done = f"all up to now is answered; {refresh(workspace, place)} synced tables follow"
-    return TaskOutcome(task=task, done=done, resources=tuple(made))
+        done = "all up to now is answered"
+        if stream == "refunds" and refresh(workspace):
+            done = f"{done}; the orders' synced tables follow"
+    return TaskOutcome(task=task, done=done, resources=made)
 
 
-def _table(workspace: Workspace, table: Table) -> Ensured:
-    name = workspace.full_name(*table.name.split(".")[-2:])
-    return workspace.ledger.ensure(
-        "table", name, lambda: workspace.lakehouse.execute(table.create_sql())
+def _table(workspace: Workspace, table: Table) -> Wanted:
+    return Wanted(
+        kind="table",
+        name=workspace.full_name(*table.name.split(".")[-2:]),
+        create=lambda: workspace.lakehouse.execute(table.create_sql()),
     )
 
 

@@ -1,7 +1,4 @@
-"""What every task is given: the settings, the workspace, Spark, and the account of resources.
-
-Contract: DESIGN section 9.
-"""
+"""What every task is given: the settings, the workspace, Spark, and the account of resources."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from caspers_lib.errors import SettingsError, WorkspaceError, first_cause
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace.home import ensure_catalog
 from caspers_lib.runtime.workspace.lakehouse import Lakehouse, SparkLakehouse
 from caspers_lib.runtime.workspace.ledger import Ensured, Ledger
 from caspers_lib.runtime.workspace.resource_state import RESOURCES, ResourceStore
@@ -96,13 +92,12 @@ class Workspace:
             volumes: folder of the volumes.
 
         Raises:
-            WorkspaceError: no login, or the catalog doesn't exist and may not be created.
+            WorkspaceError: no login, or the catalog doesn't exist.
             ResourceStateError: the account can't be written.
         """
         from caspers_lib.runtime.workspace.state_stores import DeltaResourceStore
 
         client = client or workspace_client()
-        ensure_catalog(client, settings.catalog)
         lakehouse = SparkLakehouse.here(spark, settings, volumes)
         table = RESOURCES.name
         if lakehouse.catalog is not None:

@@ -5,20 +5,26 @@ Each may be called again: what is there already is kept.
 
 from typing import TYPE_CHECKING
 
-from caspers_lib.errors import ReplayStateError, SettingsError, WorkspaceError
+from caspers_lib.errors import (
+    ReplayLockedError,
+    ReplayStateError,
+    SettingsError,
+    WorkspaceError,
+)
 from caspers_lib.medallion.registration import table_names
 from caspers_lib.replay.clock import utc_text
 from caspers_lib.replay.engine import steer
 from caspers_lib.replay.steering import Steering, course_line, pause, resume, seek, set_speed
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.ledger import Ensured
+from caspers_lib.runtime.workspace.declared import declared_resources
+from caspers_lib.runtime.workspace.ledger import Wanted
+from caspers_lib.runtime.workspace.schedules import pipeline_schedule, schedule
 from caspers_lib.workspace_calls import asked
 
 if TYPE_CHECKING:
     from databricks.sdk.service.pipelines import GetPipelineResponse
 
-__all__ = ["canonical_data", "ensure_schema", "ensure_volume", "replay_control", "replay_tick",
-           "spark_declarative_pipeline"]  # fmt: skip
+__all__ = ["canonical_data", "replay_control", "replay_tick", "spark_declarative_pipeline"]
 
 _ACTIVE = {"QUEUED", "CREATED", "WAITING_FOR_RESOURCES", "INITIALIZING", "RESETTING",
            "SETTING_UP_TABLES", "RUNNING", "STOPPING"}  # fmt: skip
@@ -26,28 +32,28 @@ _FAILED = {"FAILED", "CANCELED"}
 
 
 def canonical_data(workspace: Workspace) -> TaskOutcome:
-    """The dataset, its dimension tables, and every event up to now.
+    """The dataset, its dimension tables, every event up to now, and the schedule of the replay.
+
+    What the bundle made goes on record first.
 
     Args:
         workspace: where.
 
     Raises:
-        WorkspaceError: a schema, volume or table could not be made.
-        DatasetError, ReplayStateError, ReplayLockedError: the replay can't go on.
+        WorkspaceError: a table could not be made.
+        DatasetError, ReplayStateError: the replay can't go on.
     """
-    settings, lakehouse = workspace.settings, workspace.lakehouse
-    schema = settings.simulator_schema
-    made = [
-        ensure_schema(workspace, schema),
-        ensure_volume(workspace, schema, settings.events_volume),
-        ensure_volume(workspace, schema, "misc"),
-    ]
-    lakehouse.write_dataset()
-    made += [_dimension(workspace, name) for name in lakehouse.dimensions]
-    events = lakehouse.tick(workspace.now())
-    return TaskOutcome(
-        task="Canonical_Data", done=f"{events:,} events written", resources=tuple(made)
+    settings, lakehouse, ledger = workspace.settings, workspace.lakehouse, workspace.ledger
+    ledger.record_declared(
+        (place.partition(".")[0].removesuffix("s"), name, place)
+        for place, name in declared_resources(settings).items()
     )
+    lakehouse.write_dataset()
+    made = ledger.ensure_all([_dimension(workspace, name) for name in lakehouse.dimensions])
+    events = _ticked(workspace)
+    title = "Canonical Data Replay"
+    made += ledger.ensure_all(schedule(workspace, "replay", title, settings.schedule_minutes))
+    return TaskOutcome(task="Canonical_Data", done=f"{events:,} events written", resources=made)
 
 
 def replay_tick(workspace: Workspace) -> TaskOutcome:
@@ -57,12 +63,24 @@ def replay_tick(workspace: Workspace) -> TaskOutcome:
         workspace: where.
 
     Raises:
-        DatasetError, ReplayStateError, ReplayLockedError: the replay can't go on.
+        WorkspaceError: another run writes events all the time.
+        DatasetError, ReplayStateError: the replay can't go on.
     """
     if not workspace.lakehouse.has_dataset():
         return TaskOutcome(task="Replay", done="waits for Canonical_Data: there is no dataset yet")
-    events = workspace.lakehouse.tick(workspace.now())
-    return TaskOutcome(task="Replay", done=f"{events:,} events written")
+    return TaskOutcome(task="Replay", done=f"{_ticked(workspace):,} events written")
+
+
+def _ticked(workspace: Workspace) -> int:
+    """How many events were written, once no other run writes any."""
+
+    def tick() -> int | None:
+        try:
+            return workspace.lakehouse.tick(workspace.now())
+        except ReplayLockedError:
+            return None
+
+    return workspace.patience.starts().until("Another run writes events: it did not end", tick)
 
 
 def replay_control(workspace: Workspace, command: str, value: str = "") -> TaskOutcome:
@@ -126,7 +144,8 @@ def _steering(command: str, value: str) -> Steering | None:
 def spark_declarative_pipeline(workspace: Workspace) -> TaskOutcome:
     """The tables of the bundle's pipeline: an update is started, if none runs, and waited for.
 
-    A continuous pipeline is waited for until its tables are there.
+    Then the next ones are scheduled. A continuous pipeline is waited for until its tables are
+    there.
 
     Args:
         workspace: where.
@@ -163,60 +182,15 @@ def spark_declarative_pipeline(workspace: Workspace) -> TaskOutcome:
     return TaskOutcome(
         task="Spark_Declarative_Pipeline",
         done=f"{state}, update {update} {'ran already' if running else 'started'}",
+        resources=workspace.ledger.ensure_all([pipeline_schedule(workspace)]),
     )
 
 
-def ensure_schema(workspace: Workspace, schema: str) -> Ensured:
-    """See that a schema exists.
-
-    Args:
-        workspace: where.
-        schema: its name, without the catalog.
-
-    Raises:
-        WorkspaceError: it could not be made.
-    """
-    name = workspace.full_name(schema)
-
-    def create() -> None:
-        asked(
-            f"The schema {name} was not created",
-            lambda: workspace.client.schemas.create(schema, workspace.settings.catalog),
-        )
-
-    return workspace.ledger.ensure("schema", name, create, update=lambda: None)
-
-
-def ensure_volume(workspace: Workspace, schema: str, volume: str) -> Ensured:
-    """See that a managed volume exists.
-
-    Args:
-        workspace: where.
-        schema: its schema, which exists.
-        volume: its name.
-
-    Raises:
-        WorkspaceError: it could not be made.
-    """
-    from databricks.sdk.service.catalog import VolumeType
-
-    name = workspace.full_name(schema, volume)
-
-    def create() -> None:
-        asked(
-            f"The volume {name} was not created",
-            lambda: workspace.client.volumes.create(
-                workspace.settings.catalog, schema, volume, VolumeType.MANAGED
-            ),
-        )
-
-    return workspace.ledger.ensure("volume", name, create, update=lambda: None)
-
-
-def _dimension(workspace: Workspace, name: str) -> Ensured:
-    table = workspace.full_name(workspace.settings.simulator_schema, name)
-    return workspace.ledger.ensure(
-        "table", table, lambda: workspace.lakehouse.write_dimension(name)
+def _dimension(workspace: Workspace, name: str) -> Wanted:
+    return Wanted(
+        kind="table",
+        name=workspace.full_name(workspace.settings.simulator_schema, name),
+        create=lambda: workspace.lakehouse.write_dimension(name),
     )
 
 

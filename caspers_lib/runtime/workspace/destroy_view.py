@@ -1,7 +1,4 @@
-"""`caspers destroy --workspace`: what the tasks made in a workspace, listed or removed.
-
-Contract: DESIGN sections 9 and 10.
-"""
+"""`caspers destroy --workspace`: what the tasks made in a workspace, listed or removed."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -84,9 +81,11 @@ def destroy_from_here(
         for resource in removal_plan(ledger.rows()):
             say(f"would remove  {_named(resource)}")
         _say_kept((row for row in ledger.rows() if row.status == "found"), say)
+        _say_declared((row for row in ledger.rows() if row.owner == "bundle"), say)
         return
     removal = remove_resources(ledger, ledger.patience, say)
     _say_kept(removal.kept, say)
+    _say_declared(removal.declared, say)
     if not removal.is_complete:
         raise _left(removal)
     if why := remove_home(client, settings.catalog, ledger.store, say):
@@ -95,7 +94,13 @@ def destroy_from_here(
 
 def _say_kept(rows: Iterable[Resource], say: Callable[[str], None]) -> None:
     for resource in rows:
-        say(f"kept     {_named(resource)}: it was there before, or is the bundle's")
+        say(f"kept     {_named(resource)}: it was there before")
+
+
+def _say_declared(rows: Iterable[Resource], say: Callable[[str], None]) -> None:
+    for resource in rows:
+        if resource.status != "deleted":
+            say(f"bundle   {_named(resource)}: databricks bundle destroy removes it")
 
 
 def _left(removal: Removal) -> WorkspaceError:

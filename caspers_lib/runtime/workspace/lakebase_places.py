@@ -1,59 +1,41 @@
-"""Where in a workspace the results for people live: projects, catalogs, synced tables.
+"""Where in a workspace the results for people live: a Lakebase database and its synced tables."""
 
-Contract: DESIGN sections 3 and 9.
-"""
-
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.domain.tables import line_items_table
 from caspers_lib.errors import WorkspaceError
 from caspers_lib.lakebase import COMPLAINT_TEXTS, COMPLAINTS, REFUNDS, SyncSpec, order_tables
-from caspers_lib.lakebase.managed import ManagedPlace, production_branch, synced_table_id
+from caspers_lib.lakebase.managed import (
+    ManagedPlace,
+    production_branch,
+    synced_table_pipeline,
+)
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.workspace.context import Workspace
-from caspers_lib.service_names import lakebase_catalog, project_id
-from caspers_lib.workspace_calls import asked, found, is_conflict
+from caspers_lib.runtime.workspace.declared import declared_name
+from caspers_lib.workspace_calls import asked, is_conflict
 
-__all__ = [
-    "COMPLAINT_TABLES",
-    "LakebasePlace",
-    "complaint_place",
-    "refresh",
-    "refund_place",
-    "refund_tables",
-]
+__all__ = ["COMPLAINT_TABLES", "LakebasePlace", "complaint_place", "refresh", "refund_place",
+           "refund_tables"]  # fmt: skip
 
-COMPLAINT_TABLES = (COMPLAINT_TEXTS, COMPLAINTS)
+COMPLAINT_TABLES = tuple(replace(spec, mode="continuous") for spec in (COMPLAINT_TEXTS, COMPLAINTS))
 """The synced tables of the complaint manager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakebasePlace:
-    """A project with one database, which is a catalog too.
+    """A database of the bundle's, and what is synced there.
 
     Args:
-        shown: the project's name as people see it.
-        catalog: the database's name in Unity Catalog.
+        project: the Lakebase project, `projects/x`.
         tables: what is synced there.
-        source_catalog: catalog of the sources.
+        catalog: the catalog of sources and synced tables.
     """
 
-    shown: str
-    catalog: str
+    project: str
     tables: tuple[SyncSpec, ...]
-    source_catalog: str
-
-    @property
-    def project(self) -> str:
-        """The project's id."""
-        return project_id(self.shown)
-
-    @property
-    def branch(self) -> str:
-        """The branch, `projects/x/branches/production`."""
-        return production_branch(self.project)
+    catalog: str
 
     @property
     def database(self) -> str:
@@ -69,10 +51,8 @@ class LakebasePlace:
     def managed(self) -> ManagedPlace:
         """The same, as the platform's synced tables want it."""
         return ManagedPlace(
-            branch=self.branch,
+            branch=production_branch(self.project),
             catalog=self.catalog,
-            source_catalog=self.source_catalog,
-            storage_catalog=self.source_catalog,
             storage_schema=self.tables[0].schema,
         )
 
@@ -89,72 +69,68 @@ def refund_tables(settings: Settings) -> tuple[SyncSpec, ...]:
     followed = {domain.bronze, line_items_table(domain).name}
     orders = order_tables(domain, dimensions=settings.simulator_schema)
     return (
-        REFUNDS,
+        replace(REFUNDS, mode="continuous"),
         *(
-            spec if spec.source.rpartition(".")[2] in followed else replace(spec, mode="snapshot")
+            replace(
+                spec,
+                mode="continuous" if spec.source.rpartition(".")[2] in followed else "snapshot",
+            )
             for spec in orders
         ),
     )
 
 
 def refund_place(settings: Settings) -> LakebasePlace:
-    """The refund manager's project.
+    """The refund manager's database.
 
     Args:
-        settings: name the catalog.
+        settings: name the catalog and the bundle's project.
+
+    Raises:
+        SettingsError: the bundle told of no project.
     """
-    return _place(settings, "refundmanager", refund_tables(settings))
+    project = declared_name(settings, "postgres_projects.refunds")
+    return LakebasePlace(project=project, tables=refund_tables(settings), catalog=settings.catalog)
 
 
 def complaint_place(settings: Settings) -> LakebasePlace:
-    """The complaint manager's project.
+    """The complaint manager's database.
 
     Args:
-        settings: name the catalog.
+        settings: name the catalog and the bundle's project.
+
+    Raises:
+        SettingsError: the bundle told of no project.
     """
-    return _place(settings, "complaintmanager", COMPLAINT_TABLES)
+    project = declared_name(settings, "postgres_projects.complaints")
+    return LakebasePlace(project=project, tables=COMPLAINT_TABLES, catalog=settings.catalog)
 
 
-def refresh(workspace: Workspace, place: LakebasePlace) -> int:
-    """Start the sync of what is new, for each synced table that is there.
+def refresh(workspace: Workspace) -> bool:
+    """Copy the refunds' tables anew that are copied whole, which share one pipeline.
 
     Args:
         workspace: where.
-        place: whose tables.
 
     Returns:
-        How many are synced now.
+        Whether there is such a pipeline yet.
 
     Raises:
-        WorkspaceError: a sync could not be started.
+        WorkspaceError: it could not be started.
     """
-    client = workspace.client
-    pipelines = []
-    for name in _names(place):
-        table = found(client.postgres.get_synced_table, f"synced_tables/{name}")
-        if table and table.status and table.status.pipeline_id:
-            pipelines.append(table.status.pipeline_id)
-    for pipeline in pipelines:
-        try:
-            asked(
-                f"The sync of {place.shown} was not started",
-                lambda pipeline=pipeline: client.pipelines.start_update(pipeline),  # type: ignore[misc]
-            )
-        except WorkspaceError as error:
-            # One that runs already takes what is new along, or the next one does.
-            if not (isinstance(error.__cause__, Exception) and is_conflict(error.__cause__)):
-                raise
-    return len(pipelines)
-
-
-def _names(place: LakebasePlace) -> Iterable[str]:
-    return (synced_table_id(spec, place.managed) for spec in place.tables)
-
-
-def _place(settings: Settings, purpose: str, tables: tuple[SyncSpec, ...]) -> LakebasePlace:
-    return LakebasePlace(
-        shown=f"{settings.catalog}{purpose}",
-        catalog=lakebase_catalog(f"{settings.catalog}_{purpose}"),
-        tables=tables,
-        source_catalog=settings.catalog,
-    )
+    client, tables = workspace.client, refund_tables(workspace.settings)
+    copied = next(spec for spec in tables if spec.mode == "snapshot")
+    name = workspace.full_name(copied.schema, copied.table)
+    pipeline = synced_table_pipeline(client, name)
+    if pipeline is None:
+        return False
+    try:
+        asked(
+            "The sync of the orders was not started",
+            lambda: client.pipelines.start_update(pipeline),
+        )
+    except WorkspaceError as error:
+        # One that runs already takes what is new along, or the next one does.
+        if not (isinstance(error.__cause__, Exception) and is_conflict(error.__cause__)):
+            raise
+    return True

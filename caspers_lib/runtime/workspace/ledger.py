@@ -1,10 +1,10 @@
-"""The account of what run-time made: each resource is on record before and after it is made.
+"""The account of a deployment: what a task makes is on record before and after it is made.
 
-Contract: DESIGN section 9. Whatever is interrupted can be called again: a resource that is on
-record as being created, and is there, is ours.
+Whatever is interrupted can be called again: a resource that is on record as being created, and is
+there, is ours. What the bundle made is on record too, as its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
@@ -18,9 +18,10 @@ from caspers_lib.workspace_calls import Patience, is_conflict
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
-__all__ = ["Ensured", "Ledger"]
+__all__ = ["Ensured", "Ledger", "Wanted"]
 
 Became = Literal["created", "updated", "unchanged", "found"]
+_Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,27 @@ class Ensured:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A resource that a task needs.
+
+    Args:
+        kind: one of `KINDS`.
+        name: its name in the workspace.
+        create: makes it or begins to; gives a note for the record.
+        fingerprint: digest of what it is made of; another one than on record means `update`.
+        update: brings one of ours up to date; `create` if None.
+        settle: waits until it works, after all of its task were begun; gives a better note.
+    """
+
+    kind: str
+    name: str
+    create: Callable[[], str | None]
+    fingerprint: str = ""
+    update: Callable[[], str | None] | None = None
+    settle: Callable[[], str | None] | None = None
+
+
 @dataclass
 class Ledger:
     """The resources of one workspace and target; safe to use from several threads.
@@ -56,7 +78,7 @@ class Ledger:
     now: Callable[[], datetime]
     patience: Patience
     _lock: Lock = field(default_factory=Lock)
-    _rows: dict[tuple[str, str], Resource] | None = None
+    _rows: dict[_Key, Resource] | None = None
 
     def rows(self) -> tuple[Resource, ...]:
         """Every row of this workspace and target, oldest first."""
@@ -68,17 +90,6 @@ class Ledger:
         with self._lock:
             return self._read().get((kind, name))
 
-    def row_now(self, kind: str, name: str) -> Resource | None:
-        """The same, read anew: another task of this target may have written since.
-
-        Args:
-            kind: its kind.
-            name: its name in the workspace.
-        """
-        with self._lock:
-            self._rows = None
-            return self._read().get((kind, name))
-
     def ensure(
         self,
         kind: str,
@@ -88,90 +99,169 @@ class Ledger:
         fingerprint: str = "",
         update: Callable[[], str | None] | None = None,
     ) -> Ensured:
-        """See that a resource exists and is as it should be; the second call changes nothing.
+        """See that one resource exists and is as it should be, see `ensure_all`.
 
         Args:
-            kind: one of `KINDS`.
-            name: its name in the workspace.
-            create: makes it; gives a note for the record.
-            fingerprint: digest of what it is made of; another one than on record means `update`.
-            update: brings one of ours up to date; `create` if None.
+            kind: as `Wanted`; so are the others.
+            name: the same.
+            create: the same.
+            fingerprint: the same.
+            update: the same.
 
         Raises:
             WorkspaceError: it could not be made, or one that isn't ours has the name.
         """
-        described, row = KINDS[kind], self.row(kind, name)
-        there = described.is_there(self.client, name)
-        if there and not _is_ours(row):
-            # Another task of this target may have made it since the rows were read.
-            row = self.row_now(kind, name)
-            if not _is_ours(row):
-                return self._found(described, name, row)
-        if there and row and row.status == "ready" and row.fingerprint == fingerprint:
-            return Ensured(kind, name, "unchanged", row.detail)
-        # One that a crash left behind may be half of what it should be.
-        work = (update or create) if there else create
-        if row is None or row.status != "creating":
-            self.record(kind, name, "creating", fingerprint=row.fingerprint if row else "")
+        wanted = Wanted(kind=kind, name=name, create=create, fingerprint=fingerprint, update=update)
+        return self.ensure_all([wanted])[0]
+
+    def ensure_all(self, wanted: Sequence[Wanted]) -> tuple[Ensured, ...]:
+        """See that resources exist and are as they should be; the second call changes nothing.
+
+        Two writes put all of them on record, however many they are: before the first is made, and
+        after the last. All are begun, in this order, before any is waited for.
+
+        Args:
+            wanted: in the order in which they are made.
+
+        Raises:
+            WorkspaceError: one could not be made, or one that isn't ours has a name.
+        """
+        with self._lock:
+            self._rows = None  # another task of this target may have written since
+        there = [KINDS[each.kind].is_there(self.client, each.name) for each in wanted]
+        found: list[Resource] = []
+        work: list[tuple[Wanted, bool]] = []
+        for each, is_there in zip(wanted, there, strict=True):
+            row = self.row(each.kind, each.name)
+            if is_there and not _is_ours(row):
+                found += self._found(KINDS[each.kind], each.name, row)
+            elif not (is_there and row and row.status == "ready"
+                      and row.fingerprint == each.fingerprint):  # fmt: skip
+                # One that a crash left behind may be half of what it should be.
+                work.append((each, is_there))
+        before = {key: row for key in map(_key, wanted) if (row := self.row(*key))}
+        self._write([*found, *self._begun([each for each, _ in work])])
+        made = self._made(work, before)
+        return tuple(self._ensured(each, before.get(_key(each)), made) for each in wanted)
+
+    def record_declared(self, declared: Iterable[tuple[str, str, str]]) -> None:
+        """Put what the bundle has made on record; what it had made before and has no more, goes.
+
+        Args:
+            declared: kind, name and the bundle's key of each of its resources.
+
+        Raises:
+            WorkspaceError: the rows could not be written.
+        """
+        with self._lock:
+            old = {key: row for key, row in self._read().items() if row.owner == "bundle"}
+        new = {
+            (kind, name): self._row(kind, name, "ready", owner="bundle", detail=key)
+            for kind, name, key in declared
+        }
+        changed = [
+            row for key, row in new.items()
+            if key not in old or (old[key].status, old[key].detail) != ("ready", row.detail)
+        ]  # fmt: skip
+        gone = [row for key, row in old.items() if key not in new and row.status != "deleted"]
+        self.mark(gone, "deleted")
+        self._write(changed)
+
+    def mark(self, resources: Iterable[Resource], status: Status) -> None:
+        """Give rows another status, by one write.
+
+        Args:
+            resources: the rows.
+            status: how far they are now.
+
+        Raises:
+            WorkspaceError: the rows could not be written.
+        """
+        now = self.now()
+        self._write([replace(row, status=status, updated_at=now) for row in resources])
+
+    def _begun(self, work: Iterable[Wanted]) -> list[Resource]:
+        """The rows that have to say `creating` before the work begins."""
+        begun = []
+        for each in work:
+            row = self.row(each.kind, each.name)
+            if row is None or row.status != "creating":
+                fingerprint = row.fingerprint if row else ""
+                begun.append(self._row(each.kind, each.name, "creating", fingerprint=fingerprint))
+        return begun
+
+    def _made(
+        self, work: Sequence[tuple[Wanted, bool]], before: dict[_Key, Resource]
+    ) -> dict[_Key, Resource]:
+        """The new rows of what was made; what was made before an error is on record as well."""
+        ready: list[Resource] = []
         try:
-            detail = work() or ""
-        except CaspersError as error:
-            if not there and not _is_ours(row) and _is_taken(error):
-                # By something that can't be seen, so it isn't ours to delete.
-                self.record(kind, name, "deleted")
+            notes = [self._make(each, before, is_there=is_there) for each, is_there in work]
+            for (each, _), note in zip(work, notes, strict=True):
+                detail = (each.settle and each.settle()) or note
+                self._until_seen(KINDS[each.kind], each.name)
+                ready.append(
+                    self._row(
+                        each.kind, each.name, "ready", fingerprint=each.fingerprint, detail=detail
+                    )
+                )
+        except CaspersError:
+            self._write(ready)
             raise
-        self._until_seen(described, name)
-        self.record(kind, name, "ready", fingerprint=fingerprint, detail=detail)
-        became: Became = "updated" if there and row and row.status == "ready" else "created"
-        return Ensured(kind, name, became, detail)
+        self._write(ready)
+        return {(row.kind, row.name): row for row in ready}
 
-    def record(
-        self, kind: str, name: str, status: Status, *, fingerprint: str = "", detail: str = ""
-    ) -> None:
-        """Write a resource's row.
+    def _make(self, wanted: Wanted, before: dict[_Key, Resource], *, is_there: bool) -> str:
+        try:
+            return ((wanted.update or wanted.create) if is_there else wanted.create)() or ""
+        except CaspersError as error:
+            if not is_there and not _is_ours(before.get(_key(wanted))) and _is_taken(error):
+                # By something that can't be seen, so it isn't ours to delete.
+                self._write([self._row(wanted.kind, wanted.name, "deleted")])
+            raise
 
-        Args:
-            kind: its kind.
-            name: its name in the workspace.
-            status: how far it is.
-            fingerprint: digest of what it is made of.
-            detail: a note on it.
+    def _ensured(
+        self, wanted: Wanted, before: Resource | None, made: dict[_Key, Resource]
+    ) -> Ensured:
+        new = made.get(_key(wanted))
+        became: Became = "unchanged"
+        if new is not None:
+            became = "updated" if before and before.status == "ready" else "created"
+        elif before is None or before.status in {"found", "deleted"}:
+            became = "found"
+        detail = new.detail if new else before.detail if before else ""
+        return Ensured(wanted.kind, wanted.name, became, detail)
 
-        Raises:
-            WorkspaceError: the row could not be written.
-        """
+    def _row(
+        self,
+        kind: str,
+        name: str,
+        status: Status,
+        *,
+        owner: Literal["bundle", "task"] = "task",
+        fingerprint: str = "",
+        detail: str = "",
+    ) -> Resource:
+        """A resource's next row; one that is made anew begins anew."""
+        old, now = self.row(kind, name), self.now()
+        return Resource(
+            kind=kind,
+            name=name,
+            owner=owner,
+            status=status,
+            fingerprint=fingerprint,
+            detail=detail,
+            created_at=now if old is None or old.status == "deleted" else old.created_at,
+            updated_at=now,
+        )
+
+    def _write(self, resources: Sequence[Resource]) -> None:
         with self._lock:
-            rows, now = self._read(), self.now()
-            old = rows.get((kind, name))
-            is_new = old is None or old.status == "deleted"
-            resource = Resource(
-                kind=kind,
-                name=name,
-                status=status,
-                fingerprint=fingerprint,
-                detail=detail,
-                created_at=now if is_new or old is None else old.created_at,
-                updated_at=now,
-            )
-            self.store.write(resource)
-            rows[kind, name] = resource
+            if resources:
+                self.store.write(*resources)
+                self._read().update({(row.kind, row.name): row for row in resources})
 
-    def mark(self, resource: Resource, status: Status) -> None:
-        """Give a row another status.
-
-        Args:
-            resource: the row.
-            status: how far it is now.
-
-        Raises:
-            WorkspaceError: the row could not be written.
-        """
-        with self._lock:
-            changed = replace(resource, status=status, updated_at=self.now())
-            self.store.write(changed)
-            self._read()[resource.kind, resource.name] = changed
-
-    def _found(self, kind: ResourceKind, name: str, row: Resource | None) -> Ensured:
+    def _found(self, kind: ResourceKind, name: str, row: Resource | None) -> list[Resource]:
         """One that was there before: taken as it is if it may be shared."""
         if not kind.shared:
             words = kind.name.replace("_", " ")
@@ -180,9 +270,8 @@ class Ledger:
                 hint="Choose another name, or delete it; it was left alone, since it may be"
                 " somebody else's.",
             )
-        if row is None or row.status == "deleted":
-            self.record(kind.name, name, "found")
-        return Ensured(kind.name, name, "found")
+        is_new = row is None or row.status == "deleted"
+        return [self._row(kind.name, name, "found")] if is_new else []
 
     def _until_seen(self, kind: ResourceKind, name: str) -> None:
         self.patience.starts().until(
@@ -190,10 +279,14 @@ class Ledger:
             lambda: True if kind.is_there(self.client, name) else None,
         )
 
-    def _read(self) -> dict[tuple[str, str], Resource]:
+    def _read(self) -> dict[_Key, Resource]:
         if self._rows is None:
             self._rows = {(row.kind, row.name): row for row in self.store.read()}
         return self._rows
+
+
+def _key(wanted: Wanted) -> _Key:
+    return wanted.kind, wanted.name
 
 
 def _is_ours(row: Resource | None) -> bool:

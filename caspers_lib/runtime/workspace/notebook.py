@@ -58,6 +58,7 @@ class RemovalOutcome:
         rows = [(r.kind, r.name, "removed") for r in removal.removed]
         rows += [(x.resource.kind, x.resource.name, f"left: {x.why}") for x in removal.left]
         rows += [(r.kind, r.name, "kept: it was there before") for r in removal.kept]
+        rows += [(r.kind, r.name, "the bundle's: bundle destroy") for r in removal.declared]
         rows.append(("account", "_internal_state", f"left: {self.home_left}" if self.home_left
                      else "removed"))  # fmt: skip
         return spark.createDataFrame(rows, "what STRING, name STRING, became STRING")

@@ -1,7 +1,8 @@
-"""What run-time made in a workspace: one row for each resource, written before and after.
+"""What a deployment has in a workspace: one row for each resource, the bundle's and the tasks'.
 
-Contract: DESIGN section 9. A row says `creating` before the resource is created and `deleting`
-before it is deleted, so that whoever comes after a crash knows what may be there.
+A task's row says `creating` before the resource is created and `deleting` before it is deleted, so
+that whoever comes after a crash knows what may be there. The bundle's are put on record as they
+are. Why: docs/decisions/resource-account.md.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from caspers_lib.errors import ResourceStateError
 __all__ = [
     "GONE_OR_FOUND",
     "RESOURCES",
+    "Owner",
     "Resource",
     "ResourceStore",
     "Status",
@@ -27,17 +29,20 @@ __all__ = [
 
 Status = Literal["creating", "ready", "found", "deleting", "deleted"]
 
+Owner = Literal["bundle", "task"]
+
 GONE_OR_FOUND: tuple[Status, ...] = ("deleted", "found")
 """What nobody has to delete: it is gone, or it was there before."""
 
 RESOURCES = Table(
     "_internal_state.resources",
-    "One row per resource that run-time made or found in a workspace",
+    "One row per resource of a deployment, the bundle's and the tasks'",
     (
         Column("workspace", "STRING", comment="whose resource: the workspace"),
         Column("target", "STRING", comment="whose resource: the target of the deployment"),
         Column("type", "STRING", comment="kind of resource"),
         Column("name", "STRING", comment="its name in the workspace"),
+        Column("owner", "STRING", comment="who makes and removes it: bundle or task"),
         Column("status", "STRING", comment=", ".join(get_args(Status))),
         Column("fingerprint", "STRING", comment="digest of what it was made of; may be empty"),
         Column("detail", "STRING", comment="a note, such as the version of a model; may be empty"),
@@ -58,6 +63,7 @@ class Resource:
     Args:
         kind: what it is, such as `app`.
         name: its name in the workspace; any text.
+        owner: who makes and removes it.
         status: how far it is; `found` is what was there before, and stays.
         fingerprint: digest of what it was made of; empty where it has none.
         detail: a note such as a model's version.
@@ -70,6 +76,7 @@ class Resource:
 
     kind: str
     name: str
+    owner: Owner = "task"
     status: Status
     fingerprint: str = ""
     detail: str = ""
@@ -95,15 +102,15 @@ class ResourceStore(Protocol):
     def read(self) -> tuple[Resource, ...]:
         """Rows of this workspace and target, oldest first."""
 
-    def write(self, resource: Resource) -> None:
-        """Insert or replace by (workspace, target, kind, name).
+    def write(self, *resources: Resource) -> None:
+        """Insert or replace by (workspace, target, kind, name), all of them at once.
 
         Args:
-            resource: the whole row, as it is to be.
+            resources: whole rows, as they are to be; none of them twice.
         """
 
     def others_live(self) -> bool:
-        """Whether another workspace or target has rows that are neither deleted nor found."""
+        """Whether tasks of another workspace or target have rows neither deleted nor found."""
 
 
 def age(resource: Resource) -> tuple[datetime, str, str]:
@@ -155,6 +162,7 @@ def stored(workspace: str, target: str, resource: Resource) -> dict[str, str | i
         "target": target,
         "type": resource.kind,
         "name": resource.name,
+        "owner": resource.owner,
         "status": resource.status,
         "fingerprint": resource.fingerprint,
         "detail": resource.detail,
@@ -168,23 +176,26 @@ def restored(where: str, fields: dict[str, Any]) -> Resource:
 
     Args:
         where: what was read, for the error.
-        fields: type, name, status, fingerprint, detail, and the moments in microseconds.
+        fields: type, name, owner, status, fingerprint, detail, and the moments in microseconds.
 
     Raises:
         ResourceStateError: it is no row of ours.
     """
     try:
-        texts = {k: fields[k] for k in ("type", "name", "status", "fingerprint", "detail")}
+        named = ("type", "name", "owner", "status", "fingerprint", "detail")
+        texts = {k: fields[k] for k in named}
         moments = {k: from_micros(int(fields[k])) for k in ("created_at", "updated_at")}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _strange(where, f"{type(error).__name__} {error}") from error
     if wrong := [k for k, text in texts.items() if not isinstance(text, str)]:
         raise _strange(where, f"{wrong[0]} is no text")
-    if texts["status"] not in get_args(Status):
-        raise _strange(where, f"its status is {texts['status'][:40]!a}")
+    for field, allowed in (("status", get_args(Status)), ("owner", get_args(Owner))):
+        if texts[field] not in allowed:
+            raise _strange(where, f"its {field} is {texts[field][:40]!a}")
     return Resource(
         kind=texts["type"],
         name=texts["name"],
+        owner=cast("Owner", texts["owner"]),
         status=cast("Status", texts["status"]),
         fingerprint=texts["fingerprint"],
         detail=texts["detail"],

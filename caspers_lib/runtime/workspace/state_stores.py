@@ -1,6 +1,6 @@
-"""Where the record of a workspace's resources is kept: a Delta table or a file.
+"""Where the record of a workspace's resources is kept: a Delta table, by Spark or by a warehouse.
 
-No value ever stands in the text of a statement. Contract: DESIGN section 9.
+No value ever stands in the text of a statement.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,6 @@ from caspers_lib.runtime.workspace.resource_state import (
     restored,
     stored,
 )
-from caspers_lib.runtime.workspace.state_file import FileResourceStore
 from caspers_lib.service_names import UNITY_CATALOG_NAME
 from caspers_lib.spark_sql import quote_name, quote_text
 from caspers_lib.workspace_calls import Deadline, Patience, asked, refusal
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeltaResourceStore",
-    "FileResourceStore",
     "WarehouseResourceStore",
 ]
 
@@ -44,9 +42,6 @@ _READ = tuple(c for c in _COLUMNS if c not in ("workspace", "target"))
 
 _UNDER_WAY = ("PENDING", "RUNNING")
 _MINE = "`workspace` = :workspace AND `target` = :target"
-_NEW_ROW = "SELECT " + ", ".join(
-    f"timestamp_micros(:{c}) AS `{c}`" if c in _MOMENTS else f":{c} AS `{c}`" for c in _COLUMNS
-)
 _SAME = " AND ".join(f"old.`{key}` = new.`{key}`" for key in _KEY)
 _SET = ", ".join(f"`{c}` = new.`{c}`" for c in _COLUMNS if c not in _KEY)
 _NAMES = ", ".join(f"`{c}`" for c in _COLUMNS)
@@ -104,21 +99,23 @@ class DeltaResourceStore:
         found = (restored(self.table, row.asDict()) for row in rows)
         return tuple(sorted(found, key=age))
 
-    def write(self, resource: Resource) -> None:
-        """Insert or replace a row.
+    def write(self, *resources: Resource) -> None:
+        """Insert or replace rows by one MERGE.
 
         Args:
-            resource: the whole row, as it is to be.
+            resources: whole rows, as they are to be; none of them twice.
 
         Raises:
             ResourceStateError: Spark refuses, or others wrote all the time.
         """
         from pyspark.sql import functions as F
 
-        values = stored(self.workspace, self.target, resource)
+        if not resources:
+            return
+        values = [stored(self.workspace, self.target, resource) for resource in resources]
         # Under names of their own: then no column needs the table's name before it.
         schema = ", ".join(f"new_{c} {'BIGINT' if c in _MOMENTS else 'STRING'}" for c in _COLUMNS)
-        row = self.spark.createDataFrame([tuple(values[c] for c in _COLUMNS)], schema)
+        rows = self.spark.createDataFrame([tuple(v[c] for c in _COLUMNS) for v in values], schema)
         new = {
             c: F.timestamp_micros(f"new_{c}") if c in _MOMENTS else F.col(f"new_{c}")
             for c in _COLUMNS
@@ -127,20 +124,20 @@ class DeltaResourceStore:
         name = quote_name(*self.table.split("."))
 
         def merge() -> None:
-            merging = row.mergeInto(name, same).whenMatched().update(new)
+            merging = rows.mergeInto(name, same).whenMatched().update(new)
             merging.whenNotMatched().insert(new).merge()
 
         self._written(f"{self.table} was not written", merge)
 
     def others_live(self) -> bool:
-        """Whether another workspace or target has rows that are neither deleted nor found.
+        """Whether tasks of another workspace or target have rows neither deleted nor found.
 
         Raises:
             ResourceStateError: Spark refuses.
         """
         from pyspark.sql import functions as F
 
-        is_live = ~F.col("status").isin(*GONE_OR_FOUND)
+        is_live = (F.col("owner") == "task") & ~F.col("status").isin(*GONE_OR_FOUND)
         with _explained(f"{self.table} was not read"):
             return not self._rows().where(~self._is_mine() & is_live).isEmpty()
 
@@ -221,29 +218,35 @@ class WarehouseResourceStore:
         found = (restored(self.table, dict(zip(_READ, row, strict=False))) for row in rows)
         return tuple(sorted(found, key=age))
 
-    def write(self, resource: Resource) -> None:
-        """Insert or replace a row.
+    def write(self, *resources: Resource) -> None:
+        """Insert or replace rows by one MERGE.
 
         Args:
-            resource: the whole row, as it is to be.
+            resources: whole rows, as they are to be; none of them twice.
 
         Raises:
             WorkspaceError: the warehouse refuses, can't be reached, or takes too long.
             ResourceStateError: others wrote all the time.
         """
-        sql = f"MERGE INTO {self._name} AS old USING ({_NEW_ROW}) AS new ON {_MERGE}"
-        self._written(
-            f"{self.table} was not written", sql, stored(self.workspace, self.target, resource)
-        )
+        if not resources:
+            return
+        rows = " UNION ALL ".join(_row_sql(number) for number in range(len(resources)))
+        values = {
+            f"{column}_{number}": value
+            for number, resource in enumerate(resources)
+            for column, value in stored(self.workspace, self.target, resource).items()
+        }
+        sql = f"MERGE INTO {self._name} AS old USING ({rows}) AS new ON {_MERGE}"
+        self._written(f"{self.table} was not written", sql, values)
 
     def others_live(self) -> bool:
-        """Whether another workspace or target has rows that are neither deleted nor found.
+        """Whether tasks of another workspace or target have rows neither deleted nor found.
 
         Raises:
             WorkspaceError: the warehouse refuses, can't be reached, or takes too long.
         """
         gone = ", ".join(map(quote_text, GONE_OR_FOUND))
-        live = f"NOT ({_MINE}) AND `status` NOT IN ({gone})"
+        live = f"NOT ({_MINE}) AND `owner` = 'task' AND `status` NOT IN ({gone})"
         sql = f"SELECT 1 FROM {self._name} WHERE {live} LIMIT 1"  # noqa: S608
         return bool(self._run(f"{self.table} was not read", sql, self._mine))
 
@@ -335,6 +338,14 @@ def _rows_of(what: str, answer: "StatementResponse") -> Sequence[Sequence[str | 
             hint="Delete rows whose status is deleted, which nobody needs.",
         )
     return (result and result.data_array) or ()
+
+
+def _row_sql(number: int) -> str:
+    """One row of the bound values, by the names of the table's columns."""
+    return "SELECT " + ", ".join(
+        f"timestamp_micros(:{c}_{number}) AS `{c}`" if c in _MOMENTS else f":{c}_{number} AS `{c}`"
+        for c in _COLUMNS
+    )
 
 
 def _create_sql(table: str) -> tuple[str, str]:

@@ -1,7 +1,4 @@
-"""The ten tasks by their names in the graph.
-
-Contract: DESIGN section 9.
-"""
+"""The ten tasks by their names in the graph."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -13,11 +10,11 @@ from caspers_lib.runtime.workspace.agent_tasks import (
     refund_recommender_agent,
     refund_recommender_stream,
 )
-from caspers_lib.runtime.workspace.app_task import databricks_app_refund_manager
 from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.data_tasks import canonical_data, spark_declarative_pipeline
 from caspers_lib.runtime.workspace.serving_tasks import (
     complaint_lakebase,
+    databricks_app_refund_manager,
     lakebase_reverse_etl,
 )
 

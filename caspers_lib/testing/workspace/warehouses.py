@@ -102,7 +102,7 @@ class Warehouses:
             state: `RUNNING`, `STOPPED` or `STARTING`.
             more: its other fields.
         """
-        identity = f"warehouse-{self.common.number('warehouse')}"
+        identity = f"warehouse{self.common.number('warehouse')}"
         document = {"num_clusters": 1, "creator_name": ME, **more, "id": identity, "name": name}
         self.warehouses.add(identity, document)
         states = ("STARTING", "RUNNING") if state == "STARTING" else (state,)

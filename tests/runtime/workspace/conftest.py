@@ -22,8 +22,7 @@ from caspers_lib.runtime.bundle_file import TargetConfig
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import TASKS, TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.runtime.workspace.state_stores import FileResourceStore
+from caspers_lib.runtime.workspace.resource_state import Resource, age
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from caspers_lib.workspace_calls import Patience
 from tests.standins.bundle_deployment import deploy_bundle
@@ -44,7 +43,7 @@ class World:
     Args:
         loopback: the services.
         client: talks to them.
-        folder: has the account of resources.
+        account: the rows of the target, by kind and name.
         dsns: of the databases that Lakebase has, by their names.
         moments: how many changes have been about to be made.
         in_between: at which of them another process works, and what it does.
@@ -52,7 +51,7 @@ class World:
 
     loopback: LoopbackWorkspace
     client: WorkspaceClient
-    folder: Path
+    account: dict[tuple[str, str], Resource]
     dsns: dict[str, str]
     settings: Settings = field(default_factory=Settings)
     paper: PaperLakehouse = field(init=False)
@@ -109,12 +108,11 @@ class World:
     def workspace(self) -> Workspace:
         """What a new process is given."""
         moments = itertools.count(1_800_000_000)
-        account = FileResourceStore(self.folder / "resources.json", self.loopback.url, "all")
         return Workspace.over(
             self.settings,
             self.client,
             self.paper,
-            _Watched(account, self.step),
+            AccountOnPaper(self.account, self.step),
             patience=Patience(timeout_seconds=600, sleep=_no_sleep, clock=_ticking()),
             now=lambda: float(next(moments)),
             mlflow=cast("Any", MlflowRegistry(self.loopback, self.step)),
@@ -138,25 +136,27 @@ class World:
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """An account whose every write is a step."""
+class AccountOnPaper:
+    """An account of one target that outlives its processes, and whose every write is a step."""
 
-    inner: FileResourceStore
-    step: Callable[[str], None]
+    rows: dict[tuple[str, str], Resource]
+    step: Callable[[str], None] = lambda _what: None
 
     def prepare(self) -> None:
-        self.inner.prepare()
+        return
 
     def read(self) -> tuple[Resource, ...]:
-        return self.inner.read()
+        return tuple(sorted(self.rows.values(), key=age))
 
     def others_live(self) -> bool:
-        return self.inner.others_live()
+        return False
 
-    def write(self, resource: Resource) -> None:
-        what = f"write {resource.kind} {resource.name} {resource.status}"
+    def write(self, *resources: Resource) -> None:
+        new = {(row.kind, row.name): row for row in resources}
+        assert 0 < len(new) == len(resources)
+        what = f"write {[(row.kind, row.name, row.status) for row in resources]}"
         self.step(f"before {what}")
-        self.inner.write(resource)
+        self.rows.update(new)
         self.step(f"after {what}")
 
 
@@ -211,7 +211,6 @@ def sdk_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_world(
     sdk_clock: None,  # noqa: ARG001 - it only has to be there
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     lakebase_dsns: dict[str, str],
 ) -> Iterator[Callable[..., World]]:
     """Makes workspaces with a target's bundle deployed."""
@@ -226,10 +225,8 @@ def make_world(
         block.__enter__()
         running.append(block)
         client = WorkspaceClient(config=Config(host=loopback.url, token=loopback.token))
-        folder = tmp_path / str(len(running))
-        folder.mkdir()
         loopback.unity.add("catalogs", "caspersdev_all", catalog_type="MANAGED_CATALOG")
-        world = World(loopback, client, folder, lakebase_dsns)
+        world = World(loopback, client, {}, lakebase_dsns)
         loopback.pipelines.run_update = lambda _pipeline: add_lakeflow_tables(loopback)
         if target is not None:
             world.deploy_bundle(target)

@@ -3,32 +3,34 @@
 Each task meets each trouble on the wire, and gets through once it is cured.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import MethodType, SimpleNamespace
+from typing import Any
 
 import pytest
-from databricks.sdk.service.postgres import Catalog, CatalogCatalogSpec, Project, ProjectSpec
 from databricks.sdk.service.serving import EndpointCoreConfigInput
 
-from caspers_lib.errors import CaspersError
+from caspers_lib.errors import CaspersError, ReplayLockedError
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import Workspace, destroy_workspace
-from caspers_lib.runtime.workspace.home import ensure_catalog
 from caspers_lib.runtime.workspace.resource_kinds import KINDS
+from caspers_lib.runtime.workspace.resource_state import Resource
 from caspers_lib.testing.workspace import Refused
 from caspers_lib.workspace_calls import Patience
 from tests.runtime.workspace.conftest import World, add_lakeflow_tables
 from tests.standins.bundle_deployment import all_target
+from tests.standins.paper_lakehouse import PaperLakehouse
 
 MakeWorld = Callable[..., World]
 TASKS = tuple(checked_graph(target_tasks("all")))
-ENDPOINT = "caspers_refund_agent_all"
-PROJECT = "caspersdev-allrefundmanager-e8516a8a"
+ENDPOINT = "caspers_refund_agent"
+APP = "caspers-refunds"
 
 
 def refused(call: Callable[[], object]) -> CaspersError:
@@ -46,8 +48,13 @@ def refused(call: Callable[[], object]) -> CaspersError:
 def made(world: World) -> dict[str, dict[str, Any]]:
     """What the tasks make, by kind and name, as the workspace has it."""
     said = world.loopback.snapshot()
-    kinds = ("functions", "models", "serving_endpoints", "lakebase")
+    kinds = ("functions", "models", "serving_endpoints")
     found = {kind: dict(said.get(kind, {})) for kind in kinds}
+    found["synced"] = {
+        name: each for name, each in said.get("lakebase", {}).items() if "synced_tables/" in name
+    }
+    jobs = [job["settings"] for job in said.get("jobs", {}).values()]
+    found["schedules"] = {job["name"]: job for job in jobs if "(caspersdev_all)" in job["name"]}
     found["tables"] = {
         name: table
         for name, table in said.get("tables", {}).items()
@@ -56,11 +63,15 @@ def made(world: World) -> dict[str, dict[str, Any]]:
     return found
 
 
+def of_tasks(world: World) -> list[Resource]:
+    return [row for row in world.workspace().ledger.rows() if row.owner == "task"]
+
+
 def check_account(world: World) -> None:
     """What is on record as there is there; what is there is on record."""
     rows = world.workspace().ledger.rows()
     for row in rows:
-        if row.status in {"ready", "found"}:
+        if row.owner == "task" and row.status in {"ready", "found"}:
             assert KINDS[row.kind].is_there(world.client, row.name), row
     on_record = {row.name for row in rows if row.status != "deleted"}
     there = {name.rpartition("/")[2] for each in made(world).values() for name in each}
@@ -139,11 +150,11 @@ def test_a_token_that_is_not_valid_any_more_stops_each_task_before_it_makes_anyt
 ) -> None:
     world = make_world(all_target())
     for task in TASKS:
-        before, rows = made(world), world.workspace().ledger.rows()
+        before, rows = made(world), of_tasks(world)
         token, world.loopback.token = world.loopback.token, "another one"
         assert refused(lambda task=task: world.run(task)).hint.startswith("Log in: ")  # type: ignore[misc]
         world.loopback.token = token
-        assert (made(world), world.workspace().ledger.rows()) == (before, rows)
+        assert (made(world), of_tasks(world)) == (before, rows)
         world.run(task)
     assert made(world) == expected
 
@@ -178,7 +189,8 @@ def test_whatever_change_is_refused_the_account_is_true_and_the_next_run_goes_on
                 check_account(world)
                 met.add(task)
     assert len(changes) > 20
-    assert met == {task for task in TASKS if task != "Canonical_Data" and "Stream" not in task}
+    reading = {task for task in TASKS if "Stream" in task or "App" in task}
+    assert met == set(TASKS) - reading
     assert made(world) == expected
 
 
@@ -193,24 +205,11 @@ def endpoint_of_theirs(world: World) -> None:
     world.client.serving_endpoints.create_and_wait(ENDPOINT, config=config)
 
 
-def project_of_theirs(world: World, identity: str = PROJECT) -> None:
-    spec = ProjectSpec(display_name="Theirs", pg_version=17)
-    world.client.postgres.create_project(Project(spec=spec), identity)
-
-
-def catalog_of_theirs(world: World) -> None:
-    project_of_theirs(world, "theirs")
-    spec = CatalogCatalogSpec(
-        branch="projects/theirs/branches/production",
-        postgres_database="databricks_postgres",
-    )
-    world.client.postgres.create_catalog(Catalog(spec=spec), "caspersdev_all_refundmanager")
-
-
 TAKEN: dict[tuple[str, str], Callable[[World], object]] = {
     ("serving_endpoint", ENDPOINT): endpoint_of_theirs,
-    ("lakebase_project", PROJECT): project_of_theirs,
-    ("lakebase_catalog", "caspersdev_all_refundmanager"): catalog_of_theirs,
+    ("schedule", "Canonical Data Replay (caspersdev_all)"): lambda world: world.client.jobs.create(
+        name="Canonical Data Replay (caspersdev_all)"
+    ),
     ("registered_model", "caspersdev_all.ai.refund_agent"): lambda world: (
         world.loopback.add_model_version("caspersdev_all.ai.refund_agent")
     ),
@@ -244,27 +243,16 @@ def test_what_is_somebody_elses_is_named_and_left_alone(
     assert names(expected) <= names(made(world)) <= names(expected) | names(theirs)
 
 
-@pytest.mark.parametrize(
-    ("task", "taken", "look"),
-    [
-        (
-            "Refund_Recommender_Agent",
-            ("serving_endpoint", ENDPOINT),
-            f"GET /api/2.0/serving-endpoints/{ENDPOINT}",
-        ),
-        (
-            "Lakebase_Reverse_ETL",
-            ("lakebase_project", PROJECT),
-            f"GET /api/2.0/postgres/projects/{PROJECT}",
-        ),
-    ],
-    ids=["endpoint", "project"],
-)
 def test_what_is_somebody_elses_and_can_not_be_seen_is_never_taken_for_ours(
-    make_world: MakeWorld, task: str, taken: tuple[str, str], look: str
+    make_world: MakeWorld,
 ) -> None:
-    world, (kind, name) = make_world(all_target()), taken
-    TAKEN[taken](world)
+    world, task, (kind, name) = (
+        make_world(all_target()),
+        "Refund_Recommender_Agent",
+        ("serving_endpoint", ENDPOINT),
+    )
+    look = f"GET /api/2.0/serving-endpoints/{ENDPOINT}"
+    endpoint_of_theirs(world)
     theirs = made(world)
     for before in TASKS[: TASKS.index(task)]:
         world.run(before)
@@ -306,6 +294,10 @@ def pipeline_without_tables(world: World) -> None:
     world.loopback.common.looks = 700
 
 
+def stopped_app(world: World) -> None:
+    world.client.apps.stop(APP)
+
+
 def slow_operations(world: World) -> None:
     world.loopback.lakebase.polls = 1000
 
@@ -324,6 +316,7 @@ def cure(world: World) -> None:
     world.loopback.lakebase.polls = 2
     world.loopback.lakebase.states = ["SYNCED_TABLE_ONLINE_CONTINUOUS_UPDATE"]
     world.loopback.serving.fails = ""
+    world.client.apps.start(APP)
 
 
 @pytest.mark.parametrize(
@@ -332,11 +325,11 @@ def cure(world: World) -> None:
         ("Spark_Declarative_Pipeline", pipeline_without_tables, "is not up to date within", None),
         ("Refund_Recommender_Agent", slow(2500), "not serve .* timed out", "serving_endpoint"),
         ("Complaint_Agent", failing_endpoint, "not serve .*UPDATE_FAILED", "serving_endpoint"),
-        ("Lakebase_Reverse_ETL", slow_operations, "was not created within", "lakebase_project"),
+        ("Lakebase_Reverse_ETL", slow_operations, "was not created within", "synced_table"),
         ("Complaint_Lakebase", slow_tables, "was not provisioned within", "synced_table"),
-        ("Databricks_App_Refund_Manager", slow(900), "get its database within", "app_database"),
+        ("Databricks_App_Refund_Manager", stopped_app, "is stopped", None),
     ],
-    ids=["pipeline", "endpoint", "endpoint that fails", "project", "synced table", "app"],
+    ids=["pipeline", "endpoint", "endpoint that fails", "creation", "first copy", "app"],
 )
 def test_what_never_gets_ready_is_an_error_and_the_next_run_goes_on(
     make_world: MakeWorld,
@@ -354,40 +347,60 @@ def test_what_never_gets_ready_is_an_error_and_the_next_run_goes_on(
     assert re.search(said, error.message)
     assert re.search("the same call goes on|run this again", error.hint)
     check_account(world)
-    under_way = [row.kind for row in world.workspace().ledger.rows() if row.status == "creating"]
-    assert under_way == ([kind] if kind else [])
+    under_way = {row.kind for row in world.workspace().ledger.rows() if row.status == "creating"}
+    assert under_way == ({kind} if kind else set())
     cure(world)
     world.deploy()
     check_account(world)
     assert names(made(world)) == names(expected)
-    assert {row.status for row in world.workspace().ledger.rows()} == {"ready", "found"}
+    assert {row.status for row in world.workspace().ledger.rows()} == {"ready"}
 
 
 # The catalog.
 
 
-@pytest.mark.parametrize(
-    ("refusal", "hint"),
-    [
-        (
-            Refused(403, "PERMISSION_DENIED", "User lacks the privilege CREATE CATALOG"),
-            "Set CATALOG",
-        ),
-        (Refused(403, "PERMISSION_DENIED", "User does not own it"), "Ask an administrator"),
-        (Refused(400, "INVALID_STATE", "Metastore storage root URL does not exist"), "Set CATALOG"),
-        (Refused(400, "QUOTA_EXCEEDED", "Cannot create 1 Catalog(s): the limit"), "Remove what"),
-    ],
-)
-def test_a_catalog_that_is_not_there_and_may_not_be_made_stops_everything(
-    make_world: MakeWorld, refusal: Refused, hint: str
-) -> None:
-    world, nobody = make_world(), cast("Any", None)
+def test_a_catalog_that_is_not_there_stops_everything(make_world: MakeWorld) -> None:
+    world = make_world()
     before = world.loopback.snapshot()
+    catalogs = [SimpleNamespace(name=name) for name in ("main", "system")]
+    spark: Any = SimpleNamespace(catalog=SimpleNamespace(listCatalogs=lambda: catalogs))
     settings = Settings(catalog="nowhere")
-    world.loopback.next_time("POST /api/2.1/unity-catalog/catalogs", refusal)
-    error = refused(lambda: Workspace.here(settings, nobody, client=world.client))
-    assert error.message.startswith("The catalog nowhere doesn't exist and was not created: ")
-    assert error.hint.startswith(hint)
+    error = refused(lambda: Workspace.here(settings, spark, client=world.client))
+    assert error.message == "The catalog nowhere doesn't exist, or you may not use it."
+    assert error.hint.startswith("Set CATALOG")
     assert world.loopback.snapshot() == before
-    assert ensure_catalog(world.client, "nowhere")
-    assert not ensure_catalog(world.client, "nowhere")
+
+
+# What the bundle tells.
+
+
+@pytest.mark.parametrize("told", ["jobs.replay", "jobs.replay=", "replay=1", "a.b.c=1"])
+def test_what_the_bundle_did_not_tell_is_asked_for(make_world: MakeWorld, told: str) -> None:
+    world = make_world(all_target())
+    world.settings = world.settings.model_copy(update={"declared": told})
+    error = refused(lambda: world.run("Canonical_Data"))
+    assert error.message == f"DECLARED has {told!r}"
+    world.settings = world.settings.model_copy(update={"declared": "", "declared_refunds": ""})
+    error = refused(lambda: world.run("Lakebase_Reverse_ETL"))
+    assert error.message == "The bundle declares no postgres_projects.refunds"
+    error = refused(lambda: world.run("Databricks_App_Refund_Manager"))
+    assert error.message == "The bundle declares no apps.refund_manager"
+
+
+# Another run holds the replay's lock.
+
+
+def test_the_data_waits_for_a_replay_that_writes(make_world: MakeWorld) -> None:
+    world, tick = make_world(all_target()), PaperLakehouse.tick
+    busy = iter([True, True])
+
+    def locked(paper: PaperLakehouse, now: float) -> int:
+        if next(busy, False):
+            raise ReplayLockedError("Another run writes events", hint="Wait for it.")
+        return tick(paper, now)
+
+    world.paper.tick = MethodType(locked, world.paper)  # type: ignore[method-assign]
+    assert world.run("Canonical_Data").done == "12,345 events written"
+    busy = iter(itertools.repeat(True))
+    error = refused(lambda: world.run("Canonical_Data"))
+    assert error.message == "Another run writes events: it did not end within 600 seconds."

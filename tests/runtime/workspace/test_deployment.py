@@ -50,19 +50,16 @@ def test_all_is_deployed_once_and_leaves_nothing(make_world: MakeWorld) -> None:
     first = world.deploy()
     deployed = world.loopback.snapshot()
     made = {each.became for outcome in first for each in outcome.resources}
-    assert made == {"created", "found", "unchanged"}
+    assert made == {"created", "unchanged"}
     second = world.deploy()
-    assert {each.became for outcome in second for each in outcome.resources} == {
-        "found",
-        "unchanged",
-    }
+    assert {each.became for outcome in second for each in outcome.resources} == {"unchanged"}
     assert world.loopback.snapshot() == deployed
 
     removal = destroy_workspace(world.workspace())
     assert (removal.removal.left, removal.home_left) == ((), None)
     left = world.loopback.snapshot()
     assert without_gains(left) == without_gains(with_bundle)
-    assert not left["apps"]["caspers-refunds-all"].get("resources")
+    assert len(left["apps"]["caspers-refunds"]["resources"]) == 2
     destroy_bundle(world.client, all_target())
     assert world.loopback.snapshot() == before
 
@@ -80,8 +77,7 @@ def test_what_is_asked_of_the_workspace_reads_as_the_golden_file(make_world: Mak
         for name in checked_graph(target_tasks("all")):
             record(f"{name}, {time} run", lambda name=name: world.run(name))  # type: ignore[misc]
     record("Removal", lambda: destroy_workspace(world.workspace()))
-    said = re.sub(r'"content": "[^"]*"', '"content": "…"', "\n".join(text) + "\n")
-    said = re.sub(r"caspers_lib-[^/\"]*-py3", "caspers_lib-*-py3", said)
+    said = "\n".join(text) + "\n"
     if not GOLDEN.exists():
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(said, encoding="utf-8")
@@ -103,11 +99,11 @@ def test_a_crash_at_every_change_of_deploy_and_of_destroy_orphans_nothing(
     bundle = world.loopback.snapshot()
     for name in checked_graph(target_tasks("all")):
         world.through_crashes(lambda name=name: world.run(name))  # type: ignore[misc]
-    assert len(world.crashed) > 150
+    assert len(world.crashed) > 100
     assert names(world.loopback.snapshot()) == names(smooth.loopback.snapshot())
     rows = {(row.kind, row.name): row.status for row in world.workspace().ledger.rows()}
     assert rows == {(row.kind, row.name): row.status for row in smooth.workspace().ledger.rows()}
-    assert set(rows.values()) == {"ready", "found"}
+    assert set(rows.values()) == {"ready"}
 
     world.through_crashes(lambda: destroy_workspace(world.workspace()))
     left = world.loopback.snapshot()
@@ -134,16 +130,3 @@ def test_the_app_may_read_the_refunds_and_nothing_else(
         assert connection.execute(
             "SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = %s", [APP_ROLE]
         ).fetchone() == (False, False)
-
-
-def test_an_app_is_deployed_anew_when_its_code_changed(make_world: MakeWorld) -> None:
-    world = make_world(all_target())
-    world.deploy()
-    task = "Databricks_App_Refund_Manager"
-    assert world.run(task).done.endswith("deployment-2, unchanged")
-    source = world.settings.app_source
-    world.loopback.workspace_files.add(f"{source}/app.py", b"print('new')")
-    assert world.run(task).done.endswith("deployment-3, new")
-    world.loopback.workspace_files.add(f"{source}/requirements.txt", b"somebody-elses-library")
-    assert world.run(task).done.endswith("deployment-4, new")
-    assert world.run(task).done.endswith("deployment-4, unchanged")

@@ -77,8 +77,7 @@ def deployed(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator
     store.prepare()
     world.loopback.add_schema(f"{CATALOG}._internal_state")
     world.loopback.add_table(f"{CATALOG}._internal_state.resources")
-    for row in world.workspace().ledger.rows():
-        store.write(row)
+    store.write(*world.workspace().ledger.rows())
     monkeypatch.setenv("DATABRICKS_HOST", world.loopback.url)
     monkeypatch.setenv("DATABRICKS_TOKEN", world.loopback.token)
     yield Deployed(world, store)
@@ -98,9 +97,10 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(
     assert [line for line in said.out if line.startswith("would remove")] == [
         f"would remove  {each}" for each in deployed.plan
     ]
-    kept = [named(row) for row in rows if row.status == "found"]
-    assert [line for line in said.out if line.startswith("kept")] == [
-        f"kept     {each}: it was there before, or is the bundle's" for each in kept
+    bundle = [named(row) for row in rows if row.owner == "bundle"]
+    assert len(bundle) > 20
+    assert [line for line in said.out if line.startswith("bundle")] == [
+        f"bundle   {each}: databricks bundle destroy removes it" for each in bundle
     ]
     assert deployed.world.loopback.snapshot() == before
     assert deployed.store.read() == rows
@@ -137,7 +137,8 @@ def test_it_removes_in_order_and_goes_on_after_a_failure(
     assert again.out[0] == f"removed  registered model {stubborn}"
     assert again.out[-1] == f"removed  schema {CATALOG}._internal_state"
     left = world.loopback.snapshot()
-    assert not {"models", "functions", "serving_endpoints", "lakebase"} & set(left)
+    assert not {"models", "functions", "serving_endpoints"} & set(left)
+    assert not [name for name in left["lakebase"] if name.startswith("synced_tables/")]
     assert f"{CATALOG}._internal_state" not in left["schemas"]
 
     nothing = caspers(*WORDS)
@@ -159,7 +160,8 @@ def test_another_targets_account_is_not_touched(deployed: Deployed, caspers: Cas
 
 
 def test_without_a_warehouse_it_says_what_to_do(deployed: Deployed, caspers: Caspers) -> None:
-    deployed.world.client.warehouses.delete(deployed.store.warehouse_id)
+    for warehouse in deployed.world.client.warehouses.list():
+        deployed.world.client.warehouses.delete(warehouse.id or "")
     said = caspers(*WORDS)
     assert (said.code, said.out) == (1, [])
     assert said.error == [

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +11,12 @@ import pytest
 from databricks.sdk.errors.platform import NotFound
 
 from caspers_lib.errors import WorkspaceError
-from caspers_lib.runtime.workspace.ledger import Ledger
+from caspers_lib.runtime.workspace.ledger import Ledger, Wanted
 from caspers_lib.runtime.workspace.removal import removal_plan, remove_resources
 from caspers_lib.runtime.workspace.resource_kinds import KINDS
 from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.runtime.workspace.state_stores import FileResourceStore
 from caspers_lib.workspace_calls import Patience
+from tests.runtime.workspace.conftest import AccountOnPaper
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -37,8 +37,6 @@ class Things:
             raise NotFound(f"{name} does not exist")
         return SimpleNamespace(name=name)
 
-    read = get
-
     def delete(self, name: str) -> None:
         self.service.step(f"delete {self.kind} {name}")
         if (self.kind, name) in self.service.stubborn:
@@ -47,22 +45,16 @@ class Things:
             raise NotFound(f"{name} does not exist")
         self.service.there.remove((self.kind, name))
 
-    def list(self, *_where: str, **_more: str) -> list[object]:
-        inside = self.service.inside.get(self.kind, [])
-        return [SimpleNamespace(full_name=name) for name in inside]
-
 
 class Service:
-    """A workspace with endpoints, models, functions, tables, volumes and schemas."""
+    """A workspace with endpoints, models, functions and tables."""
 
     def __init__(self) -> None:
         self.there: set[tuple[str, str]] = set()
         self.stubborn: set[tuple[str, str]] = set()
-        self.inside: dict[str, list[str]] = {}
         self.calls: list[str] = []
         self.crash_at: int | None = None
-        for kind in ("serving_endpoints", "registered_models", "functions", "tables", "volumes",
-                     "schemas"):  # fmt: skip
+        for kind in ("serving_endpoints", "registered_models", "functions", "tables"):
             setattr(self, kind, Things(self, kind))
 
     def step(self, call: str) -> None:
@@ -89,8 +81,6 @@ def moments() -> Iterator[datetime]:
 
 PATIENCE = Patience(timeout_seconds=5, sleep=lambda _seconds: None)
 MADE = (
-    ("schema", "schemas", "c.ai"),
-    ("volume", "volumes", "c.ai.v"),
     ("table", "tables", "c.ai.t'; DROP TABLE x --"),
     ("function", "functions", "c.ai.f"),
     ("registered_model", "registered_models", "c.ai.m"),
@@ -98,10 +88,17 @@ MADE = (
 )  # fmt: skip
 
 
-def ledger(service: Any, folder: Path, moments: Iterator[datetime]) -> Ledger:
-    store = FileResourceStore(folder / "resources.json", "https://w", "all")
-    store.prepare()
-    return Ledger(service, store, lambda: next(moments), PATIENCE)
+Rows = dict[tuple[str, str], Resource]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """The account, which outlives each process."""
+    return {}
+
+
+def ledger(service: Any, rows: Rows, moments: Iterator[datetime]) -> Ledger:
+    return Ledger(service, AccountOnPaper(rows), lambda: next(moments), PATIENCE)
 
 
 def deploy(book: Ledger, service: Service) -> list[str]:
@@ -112,83 +109,84 @@ def deploy(book: Ledger, service: Service) -> list[str]:
             return "1"
         return service.make(kind, name)
 
-    return [
-        book.ensure(kind, name, lambda api=api, name=name: make(api, name), fingerprint="f").became  # type: ignore[misc]
+    wanted = [
+        Wanted(kind=kind, name=name, create=partial(make, api, name), fingerprint="f")
         for kind, api, name in MADE
     ]
+    return [ensured.became for ensured in book.ensure_all(wanted)]
 
 
 def test_what_is_made_twice_is_made_once_and_the_removal_leaves_nothing(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    assert deploy(ledger(service, tmp_path, moments), service) == ["created"] * len(MADE)
+    assert deploy(ledger(service, rows, moments), service) == ["created"] * len(MADE)
     calls = len(service.calls)
-    assert deploy(ledger(service, tmp_path, moments), service) == ["unchanged"] * len(MADE)
+    assert deploy(ledger(service, rows, moments), service) == ["unchanged"] * len(MADE)
     assert all(call.startswith("get ") for call in service.calls[calls:])
-    book = ledger(service, tmp_path, moments)
+    book = ledger(service, rows, moments)
     planned = [(row.kind, row.name) for row in removal_plan(book.rows())]
     assert planned == [(kind, name) for kind, _, name in reversed(MADE)]
     removal = remove_resources(book, PATIENCE)
     assert removal.is_complete
     assert [(r.kind, r.name) for r in removal.removed] == planned
     assert service.there == set()
-    assert remove_resources(ledger(service, tmp_path, moments), PATIENCE).removed == ()
+    assert remove_resources(ledger(service, rows, moments), PATIENCE).removed == ()
 
 
 def test_a_crash_at_every_call_of_deploy_and_of_destroy_ends_in_the_same_state(
-    tmp_path: Path, moments: Iterator[datetime]
+    rows: Rows, moments: Iterator[datetime]
 ) -> None:
     whole = Service()
-    deploy(ledger(whole, tmp_path / "whole", moments), whole)
+    deploy(ledger(whole, rows, moments), whole)
     deployed = len(whole.calls)
-    remove_resources(ledger(whole, tmp_path / "whole", moments), PATIENCE)
+    remove_resources(ledger(whole, rows, moments), PATIENCE)
     for crash_at in range(len(whole.calls)):
-        service, folder = Service(), tmp_path / str(crash_at)
+        service, account = Service(), Rows()
         service.crash_at = crash_at
         with pytest.raises(Crash):
-            deploy(ledger(service, folder, moments), service)
-            remove_resources(ledger(service, folder, moments), PATIENCE)
+            deploy(ledger(service, account, moments), service)
+            remove_resources(ledger(service, account, moments), PATIENCE)
         service.crash_at = None
         if crash_at < deployed:
-            deploy(ledger(service, folder, moments), service)
+            deploy(ledger(service, account, moments), service)
             assert service.there == {(api, name) for _, api, name in MADE}
-        removal = remove_resources(ledger(service, folder, moments), PATIENCE)
+        removal = remove_resources(ledger(service, account, moments), PATIENCE)
         assert removal.is_complete
         assert service.there == set(), f"orphaned after a crash at call {crash_at}"
 
 
 def test_a_crash_after_the_service_has_done_it_orphans_nothing(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
     def done_and_gone() -> str:
         service.make("functions", "c.ai.f")
         raise Crash
 
     with pytest.raises(Crash):
-        ledger(service, tmp_path, moments).ensure("function", "c.ai.f", done_and_gone)
-    assert ledger(service, tmp_path, moments).rows()[0].status == "creating"
-    assert remove_resources(ledger(service, tmp_path, moments), PATIENCE).is_complete
+        ledger(service, rows, moments).ensure("function", "c.ai.f", done_and_gone)
+    assert ledger(service, rows, moments).rows()[0].status == "creating"
+    assert remove_resources(ledger(service, rows, moments), PATIENCE).is_complete
     assert service.there == set()
 
 
 def test_what_was_there_before_is_used_if_it_may_be_and_never_deleted(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    service.there = {("schemas", "c.ai"), ("serving_endpoints", "e")}
-    book = ledger(service, tmp_path, moments)
-    assert book.ensure("schema", "c.ai", lambda: None).became == "found"
+    service.there = {("tables", "c.ai.t"), ("serving_endpoints", "e")}
+    book = ledger(service, rows, moments)
+    assert book.ensure("table", "c.ai.t", lambda: None).became == "found"
     with pytest.raises(WorkspaceError, match="The serving endpoint e exists and is not on record"):
         book.ensure("serving_endpoint", "e", lambda: None)
     removal = remove_resources(book, PATIENCE)
-    assert (removal.removed, [r.name for r in removal.kept]) == ((), ["c.ai"])
-    assert service.there == {("schemas", "c.ai"), ("serving_endpoints", "e")}
+    assert (removal.removed, [r.name for r in removal.kept]) == ((), ["c.ai.t"])
+    assert service.there == {("tables", "c.ai.t"), ("serving_endpoints", "e")}
     assert not [call for call in service.calls if call.startswith("delete")]
 
 
 def test_another_tasks_new_resource_is_seen_as_ours(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    mine, others = (ledger(service, tmp_path, moments) for _ in range(2))
+    mine, others = (ledger(service, rows, moments) for _ in range(2))
     assert mine.rows() == ()
     made = lambda: service.make("functions", "c.ai.f")  # noqa: E731 - twice the same call
     assert others.ensure("function", "c.ai.f", made, fingerprint="f").became == "created"
@@ -196,9 +194,9 @@ def test_another_tasks_new_resource_is_seen_as_ours(
 
 
 def test_a_changed_fingerprint_updates_and_keeps_the_creation_time(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    book = ledger(service, tmp_path, moments)
+    book = ledger(service, rows, moments)
     book.ensure("function", "c.ai.f", lambda: service.make("functions", "c.ai.f"), fingerprint="1")
     created = book.rows()[0].created_at
     became = book.ensure("function", "c.ai.f", lambda: "second", fingerprint="2")
@@ -208,32 +206,81 @@ def test_a_changed_fingerprint_updates_and_keeps_the_creation_time(
 
 
 def test_one_failure_is_named_and_the_rest_goes_on_until_the_next_call(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    deploy(ledger(service, tmp_path, moments), service)
+    deploy(ledger(service, rows, moments), service)
     service.stubborn = {("registered_models", "c.ai.m")}
     said: list[str] = []
-    removal = remove_resources(ledger(service, tmp_path, moments), PATIENCE, said.append)
+    removal = remove_resources(ledger(service, rows, moments), PATIENCE, said.append)
     [left] = removal.left
     assert left.resource.name == "c.ai.m"
     assert "was not deleted: It is in use" in left.why
     assert service.there == {("registered_models", "c.ai.m")}
     assert any(line.startswith("left     registered model c.ai.m") for line in said)
     service.stubborn = set()
-    again = remove_resources(ledger(service, tmp_path, moments), PATIENCE)
+    again = remove_resources(ledger(service, rows, moments), PATIENCE)
     assert [r.name for r in again.removed] == ["c.ai.m"]
     assert service.there == set()
 
 
-def test_a_schema_of_ours_that_holds_a_table_of_theirs_stays(
-    service: Service, tmp_path: Path, moments: Iterator[datetime]
+def test_all_of_a_task_are_begun_before_one_is_waited_for_and_two_writes_record_them(
+    service: Service, rows: Rows, moments: Iterator[datetime]
 ) -> None:
-    book = ledger(service, tmp_path, moments)
-    book.ensure("schema", "c.ai", lambda: service.make("schemas", "c.ai"))
-    service.inside = {"tables": ["c.ai.theirs"]}
+    done: list[str] = []
+    store = AccountOnPaper(rows, lambda what: done.append(what.partition(" ")[0] + " row"))
+
+    def wanted(name: str) -> Wanted:
+        def create() -> None:
+            service.make("tables", name)
+            done.append(f"begin {name}")
+
+        def settle() -> str:
+            done.append(f"settle {name}")
+            return "works"
+
+        return Wanted(kind="table", name=name, create=create, settle=settle)
+
+    book = Ledger(service, store, lambda: next(moments), PATIENCE)  # type: ignore[arg-type]
+    made = book.ensure_all([wanted("a.b.1"), wanted("a.b.2")])
+    assert [each.detail for each in made] == ["works", "works"]
+    assert done == [
+        "before row", "after row", "begin a.b.1", "begin a.b.2", "settle a.b.1", "settle a.b.2",
+        "before row", "after row",
+    ]  # fmt: skip
+
+
+def test_what_was_made_before_one_failed_is_on_record_as_ready(
+    service: Service, rows: Rows, moments: Iterator[datetime]
+) -> None:
+    def fails() -> str:
+        raise WorkspaceError("It is too hot.", hint="Wait.")
+
+    wanted = [
+        Wanted(kind="table", name=name, create=partial(service.make, "tables", name), settle=settle)
+        for name, settle in (("a.b.1", None), ("a.b.2", fails), ("a.b.3", None))
+    ]
+    with pytest.raises(WorkspaceError, match="It is too hot"):
+        ledger(service, rows, moments).ensure_all(wanted)
+    assert [row.status for row in rows.values()] == ["ready", "creating", "creating"]
+
+
+def test_the_bundles_resources_are_on_record_and_never_ours_to_delete(
+    service: Service, rows: Rows, moments: Iterator[datetime]
+) -> None:
+    book = ledger(service, rows, moments)
+    book.record_declared([("job", "7", "jobs.replay"), ("app", "a", "apps.a")])
+    assert {(r.kind, r.name, r.owner, r.status, r.detail) for r in book.rows()} == {
+        ("job", "7", "bundle", "ready", "jobs.replay"),
+        ("app", "a", "bundle", "ready", "apps.a"),
+    }
+    before = dict(rows)
+    book.record_declared([("job", "7", "jobs.replay"), ("app", "a", "apps.a")])
+    assert rows == before
+    book.record_declared([("job", "8", "jobs.replay"), ("app", "a", "apps.a")])
+    assert rows["job", "7"].status == "deleted"
     removal = remove_resources(book, PATIENCE)
-    assert "still holds c.ai.theirs, which are not on record" in removal.left[0].why
-    assert service.there == {("schemas", "c.ai")}
+    assert [row.name for row in removal.declared] == ["a", "8"]
+    assert not service.calls
 
 
 def test_a_row_of_an_unknown_kind_stops_the_removal_before_anything_goes() -> None:
@@ -243,6 +290,7 @@ def test_a_row_of_an_unknown_kind_stops_the_removal_before_anything_goes() -> No
 
 
 def test_what_uses_goes_before_what_is_used() -> None:
-    order = [kind.order for kind in KINDS.values()]
-    assert order == sorted(order)
-    assert len(set(order)) == len(order)
+    assert list(KINDS) == [
+        "schedule", "serving_endpoint", "synced_table", "registered_model", "function", "view",
+        "table",
+    ]  # fmt: skip

@@ -1,14 +1,10 @@
-"""The record of a workspace's resources: one contract, kept by a file, by Spark, by a warehouse."""
+"""The record of a workspace's resources: one contract, kept by Spark and by a warehouse."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -23,7 +19,6 @@ from caspers_lib.runtime.workspace.persistence import Persistence
 from caspers_lib.runtime.workspace.resource_state import Resource, ResourceStore, Status
 from caspers_lib.runtime.workspace.state_stores import (
     DeltaResourceStore,
-    FileResourceStore,
     WarehouseResourceStore,
 )
 from caspers_lib.workspace_calls import Patience
@@ -129,11 +124,9 @@ def time() -> FakeTime:
     return FakeTime()
 
 
-@pytest.fixture(params=["file", "warehouse", pytest.param("delta", marks=pytest.mark.spark)])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+@pytest.fixture(params=["warehouse", pytest.param("delta", marks=pytest.mark.spark)])
+def make(request: pytest.FixtureRequest) -> Make:
     """Makes stores of other workspaces and targets in the same place."""
-    if request.param == "file":
-        return lambda w, t: FileResourceStore(tmp_path / "deep" / "state.json", w, t)
     if request.param == "warehouse":
         client = FakeWarehouse().client
         return lambda w, t: WarehouseResourceStore(client, "w-1", "cat", w, t)
@@ -160,9 +153,9 @@ class TestContract:
         for number in range(0, len(HOSTILE), 4):
             kind, name, fingerprint, detail = HOSTILE[number : number + 4]
             base = resource(name, hours=number)
-            rows.append(replace(base, kind=kind, fingerprint=fingerprint, detail=detail))
-        for row in reversed(rows):
-            store.write(row)
+            told = replace(base, kind=kind, fingerprint=fingerprint, detail=detail)
+            rows.append(replace(told, owner="bundle" if number % 8 else "task"))
+        store.write(*reversed(rows))
         assert store.read() == tuple(rows)
         assert all(row.created_at.tzinfo is UTC for row in store.read())
         assert make(workspace, "default").read() == ()
@@ -192,7 +185,8 @@ class TestContract:
         other.write(resource("a", "found"))
         other.write(resource("b", "deleting"))
         assert mine.others_live()
-        other.write(resource("b", "deleted"))
+        # The bundle's own resources need no account to be deleted.
+        other.write(resource("b", "deleted"), replace(resource("c"), owner="bundle"))
         assert not mine.others_live()
         assert make("w", "complaints").others_live()
 
@@ -429,111 +423,3 @@ def test_a_conflict_in_a_warehouse_is_tried_again(time: FakeTime) -> None:
     store.write(resource())
     assert store.read() == (resource(),)
     assert time.slept == [0.2, 0.4]
-
-
-# A file.
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> FileResourceStore:
-    store = FileResourceStore(tmp_path / "state.json", "w", "t")
-    store.prepare()
-    store.write(resource())
-    return store
-
-
-ROW = (
-    '{"workspace": "w", "target": "t", "type": "app", "name": "x", "status": "%s",'
-    ' "fingerprint": "", "detail": "", "created_at": "%s", "updated_at": "2026-01-01T00:00:00Z"}'
-)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"\xff",
-        b"null",
-        b"[" * 100_000,
-        b'{"version": 2, "resources": []}',
-        b'{"version": 1}',
-        b'{"version": 1, "resources": {}}',
-        b'{"version": 1, "resources": [1]}',
-        b'{"version": 1, "resources": [{"workspace": "w"}]}',
-    ],
-)
-def test_a_damaged_file_is_never_taken_for_an_empty_one(
-    file: FileResourceStore, content: bytes
-) -> None:
-    file.path.write_bytes(content)
-    for call in (file.read, file.others_live, file.prepare, lambda: file.write(resource())):
-        assert str(file.path) in refused(call)
-    assert file.path.read_bytes() == content
-
-
-@pytest.mark.parametrize(
-    ("status", "moment"),
-    [("ready", "2026-01-01T00:00:00"), ("ready", "soon"), ("newer", "2026-01-01T00:00:00Z")],
-)
-def test_a_damaged_row_is_an_error(file: FileResourceStore, status: str, moment: str) -> None:
-    file.path.write_text('{"version": 1, "resources": [' + ROW % (status, moment) + "]}")
-    refused(file.read)
-
-
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    store = FileResourceStore(tmp_path / "state.json", "w", "t")
-    assert "not there" in refused(store.read)
-    refused(lambda: store.write(resource()))
-    assert not store.path.exists()
-
-
-def test_a_write_that_fails_leaves_the_old_document(
-    file: FileResourceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    for module, name in ((Path, "replace"), (os, "fsync")):
-        with monkeypatch.context() as patched:
-            patched.setattr(module, name, full)
-            assert "No space left" in refused(lambda: file.write(resource("other")))
-        assert file.read() == (resource(),)
-
-
-def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    refused(FileResourceStore(tmp_path / "file" / "state.json", "w", "t").prepare)
-
-
-def test_threads_lose_no_write(file: FileResourceStore) -> None:
-    def fill(target: str) -> None:
-        store = replace(file, target=target)
-        for number in range(10):
-            store.write(resource(str(number)))
-
-    targets = [f"t{n}" for n in range(6)]
-    with ThreadPoolExecutor(6) as threads:
-        list(threads.map(fill, targets))
-    assert [len(replace(file, target=t).read()) for t in targets] == [10] * 6
-
-
-def test_processes_lose_no_write(file: FileResourceStore) -> None:
-    script = """if True:
-        import sys
-        from datetime import UTC, datetime
-        from pathlib import Path
-        from caspers_lib.runtime.workspace.resource_state import Resource
-        from caspers_lib.runtime.workspace.state_stores import FileResourceStore
-        now = datetime.now(UTC)
-        store = FileResourceStore(Path(sys.argv[1]), "w", sys.argv[2])
-        for number in range(20):
-            store.write(Resource(
-                kind="app", name=str(number), status="ready", created_at=now, updated_at=now))
-    """
-    targets = ["p1", "p2", "p3"]
-    commands = [[sys.executable, "-c", script, str(file.path), target] for target in targets]
-    running = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert [len(replace(file, target=t).read()) for t in targets] == [20] * 3
