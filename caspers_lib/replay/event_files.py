@@ -104,8 +104,8 @@ def flush_folder(folder: Path) -> None:
     try:
         flush_file(folder)
     except OSError as error:
-        # Some mounted file systems know no flushing of folders.
-        if error.errno != errno.EINVAL:
+        # Some mounted file systems, such as those of volumes, may know no flushing of folders.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}:
             raise
 
 

@@ -237,10 +237,11 @@ def test_a_limit_of_the_system_in_the_middle_of_a_file_leaves_the_whole_ones(
     assert sizes == "[11, 100001]"
 
 
+@pytest.mark.parametrize("unknown", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
 def test_a_folder_that_cannot_be_flushed_is_only_refused_for_a_real_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unknown: int
 ) -> None:
-    real, number = os.fsync, errno.EINVAL
+    real, number = os.fsync, unknown
 
     def no_folders(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
