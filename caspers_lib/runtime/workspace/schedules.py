@@ -85,6 +85,7 @@ def _settings(name: str, task: "Task", minutes: int) -> "JobSettings":
         Continuous,
         JobSettings,
         PauseStatus,
+        PerformanceTarget,
         PeriodicTriggerConfiguration,
         PeriodicTriggerConfigurationTimeUnit,
         QueueSettings,
@@ -92,6 +93,8 @@ def _settings(name: str, task: "Task", minutes: int) -> "JobSettings":
     )
 
     settings = JobSettings(name=name, tasks=[task], max_concurrent_runs=1)
+    # STANDARD may take longer to start than the minutes between two runs.
+    settings.performance_target = PerformanceTarget.PERFORMANCE_OPTIMIZED
     if minutes == 0:
         settings.continuous = Continuous(pause_status=PauseStatus.UNPAUSED)
         return settings
