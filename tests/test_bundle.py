@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from databricks.bundles.apps import App
+from databricks.bundles.dashboards import Dashboard
+from databricks.bundles.genie_spaces import GenieSpace
 from databricks.bundles.jobs import Job
 from databricks.bundles.pipelines import Pipeline
 from databricks.bundles.schemas import Schema
@@ -32,6 +34,8 @@ CLASSES: dict[str, Any] = {
     "schemas": Schema,
     "volumes": Volume,
     "sql_warehouses": SqlWarehouse,
+    "dashboards": Dashboard,
+    "genie_spaces": GenieSpace,
 }
 # The platform's package for bundles has no classes for these: the SDK's specifications, and what
 # stands beside a specification in its requests.

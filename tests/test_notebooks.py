@@ -30,6 +30,7 @@ from tests.runtime.workspace.conftest import (
     AccountOnPaper,
     lakebase_dsns,  # noqa: F401 - a fixture
 )
+from tests.standins.analytics import read_dashboard, read_genie_space, widget_queries
 from tests.standins.bundle_deployment import all_target, deploy_bundle, destroy_bundle
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
@@ -290,6 +291,23 @@ def test_the_initializer_runs_each_task_in_the_order_of_the_graph(deployed: Plac
 @pytest.mark.spark
 def test_every_delivered_order_is_recommended_once(deployed: Place) -> None:
     deployed.check_answers()
+
+
+@pytest.mark.spark
+def test_the_dashboard_and_the_questions_are_answered_with_rows(deployed: Place) -> None:
+    spark, (dashboard, resource) = deployed.spark, read_dashboard(TARGET)
+    queries = {dataset.name: dataset.sql for dataset in dashboard.datasets}
+    asked = list(widget_queries(dashboard))
+    spark.sql(f"USE {resource['dataset_catalog']}.{resource['dataset_schema']}")
+    try:
+        for name, sql in [*queries.items(), *asked]:
+            rows = spark.sql(sql).limit(100).collect()
+            assert rows, name
+            assert all(value is not None for row in rows for value in row), name
+    finally:
+        spark.sql(f"USE {CATALOG}.default")
+    for example in read_genie_space(TARGET).instructions.example_question_sqls:
+        assert spark.sql("".join(example.sql)).collect(), example.question
 
 
 @pytest.mark.spark
