@@ -13,6 +13,7 @@ from databricks.sdk.service.workspace import ImportFormat
 
 from caspers_lib.runtime.bundle_file import TargetConfig, read_bundle
 from caspers_lib.runtime.settings import Settings, load_settings
+from tests.bundle.resource_kinds import KINDS
 
 BUNDLE = Path(__file__).parents[2] / "examples" / "bundle"
 ROOT = "/Workspace/Users/me@example.com/.bundle/caspers"
@@ -20,7 +21,8 @@ CATALOG = "caspersdev_all"
 Body = dict[str, Any]
 # What is there before what refers to it.
 _KINDS = ("schemas", "volumes", "sql_warehouses", "postgres_projects", "postgres_roles",
-          "postgres_databases", "postgres_catalogs", "pipelines", "apps", "jobs")  # fmt: skip
+          "postgres_databases", "postgres_catalogs", "pipelines", "apps", "dashboards",
+          "genie_spaces", "jobs")  # fmt: skip
 
 
 def all_target(name: str = "all") -> TargetConfig:
@@ -53,6 +55,10 @@ def destroy_bundle(client: WorkspaceClient, target: TargetConfig) -> None:
     }
     for job in client.jobs.list():
         client.jobs.delete(job.job_id or 0)
+    for dashboard in client.lakeview.list():
+        client.lakeview.trash(dashboard.dashboard_id or "")
+    for space in client.genie.list_spaces().spaces or []:
+        client.genie.trash_space(space.space_id)
     for app in named["apps"]:
         client.apps.delete(app["name"])
     pipelines = {each["name"] for each in named["pipelines"]}
@@ -106,6 +112,11 @@ def _app(client: WorkspaceClient, body: Body) -> object:
     return body["name"]
 
 
+def _dashboard(client: WorkspaceClient, body: Body) -> object:
+    file = BUNDLE / "resources" / body["file_path"]
+    return KINDS["dashboards"].create(client, body | {"file_path": str(file)})
+
+
 def _job(client: WorkspaceClient, body: Body) -> object:
     for parameter in body.get("parameters", []):
         parameter["default"] = str(parameter["default"])
@@ -135,6 +146,8 @@ _MAKE: Mapping[str, Callable[[WorkspaceClient, Body], object]] = {
     "postgres_catalogs": _postgres("catalogs", set()),
     "pipelines": lambda client, body: _post(client, "/api/2.0/pipelines", body)["pipeline_id"],
     "apps": _app,
+    "dashboards": _dashboard,
+    "genie_spaces": KINDS["genie_spaces"].create,
     "jobs": _job,
 }
 
