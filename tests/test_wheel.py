@@ -13,7 +13,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-BUNDLE = ROOT / "examples" / "bundle"
 
 # Of a cluster without our extras.
 _SCRIPT = """
@@ -167,15 +166,10 @@ def test_a_command_of_an_extra_names_it(bare: Environment, tmp_path: Path) -> No
     message, hint = bare.refused("destroy", "--workspace", folder=tmp_path)
     assert message == "error: The Databricks SDK is not installed."
     assert hint.endswith("pip install 'caspers_lib[databricks]'")
-    _, hint = bare.refused("bundle", "check", str(BUNDLE), folder=tmp_path)
-    assert hint.endswith("pip install 'caspers_lib[databricks]'")
 
 
-def test_with_the_sdk_alone_a_bundle_is_checked_and_a_login_asked_for(
-    wheel: Path, tmp_path: Path
-) -> None:
+def test_with_the_sdk_alone_a_login_is_asked_for(wheel: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "sdk", wheel, "databricks")
-    assert "the bundle is fine" in environment.said("bundle", "check", str(BUNDLE), folder=tmp_path)
     message, hint = environment.refused("destroy", "--workspace", folder=tmp_path)
     assert message.startswith("error: No login to a Databricks workspace")
     assert "databricks auth login" in hint
