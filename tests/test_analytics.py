@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from caspers_lib.runtime.task_graph import TARGETS
+from tests.bundle.shipped import shipped
 from tests.standins.analytics import (
     COLUMNS,
     VERSIONS,
@@ -12,20 +13,19 @@ from tests.standins.analytics import (
     read_dashboard,
     read_genie_space,
 )
-from tests.standins.bundle_deployment import all_target
 
 every_target = pytest.mark.parametrize("name", list(TARGETS))
 
 
 @pytest.fixture(scope="module")
 def dashboard() -> Dashboard:
-    return read_dashboard(all_target())[0]
+    return read_dashboard(shipped())[0]
 
 
 @every_target
 def test_each_target_shows_its_own_catalog(name: str) -> None:
-    target = all_target(name)
-    catalog = target.resolved("${var.catalog}")
+    target = shipped(name)
+    catalog = target.variables["catalog"]
     dashboard, resource = read_dashboard(target)
     assert (resource["dataset_catalog"], resource["dataset_schema"]) == (catalog, "simulator")
     assert catalog not in "".join(dataset.sql for dataset in dashboard.datasets)
@@ -70,12 +70,12 @@ def test_the_dashboard_and_the_space_know_every_gold_table(dashboard: Dashboard)
     gold = {name for name in table_names() if name.startswith("gold_")}
     asked = "".join(dataset.sql for dataset in dashboard.datasets)
     assert {name for name in gold if f"lakeflow.{name} " in asked} == gold
-    space = read_genie_space(all_target())
+    space = read_genie_space(shipped())
     assert gold <= {table.identifier.split(".")[2] for table in space.data_sources.tables}
 
 
 def test_the_spaces_lists_are_in_the_order_that_the_service_wants() -> None:
-    space = read_genie_space(all_target())
+    space = read_genie_space(shipped())
     ids = [question.id for question in space.config.sample_questions]
     examples = [example.id for example in space.instructions.example_question_sqls]
     identifiers = [table.identifier for table in space.data_sources.tables]

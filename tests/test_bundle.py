@@ -21,12 +21,13 @@ from databricks.bundles.volumes import Volume
 from databricks.sdk.service import postgres
 
 from caspers_lib.lakebase import COMPLAINTS, REFUNDS
-from caspers_lib.runtime.bundle_file import read_bundle
 from caspers_lib.runtime.settings import Settings, parameters_of
 from caspers_lib.runtime.task_graph import AFTER, TARGETS
+from tests.bundle.configuration import ConfigurationError, read_target
+from tests.bundle.shipped import shipped
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-BUNDLE = read_bundle(EXAMPLES / "bundle")
+BUNDLE = {name: shipped(name, catalog="mine", suffix="-x") for name in TARGETS}
 CLASSES: dict[str, Any] = {
     "jobs": Job,
     "pipelines": Pipeline,
@@ -55,8 +56,7 @@ every_target = pytest.mark.parametrize("name", list(TARGETS))
 
 
 def resources(target: str, kind: str) -> dict[str, Any]:
-    config = BUNDLE.targets[target]
-    return {key: config.resolved(value) for key, value in config.resources(kind).items()}
+    return BUNDLE[target].resources.get(kind, {})
 
 
 def as_deployed(resource: dict[str, Any]) -> dict[str, Any]:
@@ -67,8 +67,7 @@ def as_deployed(resource: dict[str, Any]) -> dict[str, Any]:
 
 @every_target
 def test_the_platforms_own_classes_take_every_resource(name: str) -> None:
-    kinds = BUNDLE.targets[name].config["resources"]
-    assert kinds.keys() <= CLASSES.keys() | SPECIFICATIONS.keys()
+    assert BUNDLE[name].resources.keys() <= CLASSES.keys() | SPECIFICATIONS.keys()
     for kind, (specification, beside) in SPECIFICATIONS.items():
         for key, resource in resources(name, kind).items():
             allowed = {field.name for field in fields(specification)} | beside
@@ -95,7 +94,7 @@ def test_the_initializer_is_the_targets_graph(name: str) -> None:
 
 @every_target
 def test_each_stream_has_a_job_of_its_own_that_the_initializer_runs(name: str) -> None:
-    jobs = BUNDLE.targets[name].resources("jobs")
+    jobs = resources(name, "jobs")
     streams = {task.lower() for task in TARGETS[name] if task.endswith("_Stream")}
     assert jobs.keys() & STREAMS == streams
     run = {
@@ -124,7 +123,7 @@ def test_nothing_starts_before_the_initializer_says_so(name: str) -> None:
 def test_parameters_are_settings_and_their_defaults_are_allowed(name: str) -> None:
     for key, job in resources(name, "jobs").items():
         values = {p["name"].lower(): str(p["default"]) for p in job.get("parameters", [])}
-        assert values.pop("catalog") == "${var.catalog}"
+        assert values["catalog"] == "mine"
         steering = {"command", "value"} if key == "replay_control" else set()
         assert values.keys() - steering <= set(parameters_of("workspace"))
         settings = Settings.model_validate({k: v for k, v in values.items() if k not in steering})
@@ -146,13 +145,11 @@ def test_a_stream_that_the_initializer_runs_is_given_its_parameter(name: str) ->
 @every_target
 def test_the_initializer_is_told_of_all_that_the_bundle_makes(name: str) -> None:
     """Of itself the platform tells it, at each run."""
-    config = BUNDLE.targets[name]
     told: dict[str, str] = {}
-    for parameter in config.resources("jobs")["initializer"]["parameters"]:
+    for parameter in resources(name, "jobs")["initializer"]["parameters"]:
         if parameter["name"].startswith("DECLARED"):
             told |= dict(pair.split("=") for pair in parameter["default"].split())
-    made = {f"{kind}.{key}": kind for kind in config.config["resources"]
-            for key in config.resources(kind)}  # fmt: skip
+    made = {f"{kind}.{key}": kind for kind, each in BUNDLE[name].resources.items() for key in each}
     assert told.keys() == made.keys()
     assert told.pop("jobs.initializer") == "{{job.id}}"
     for place, reference in told.items():
@@ -177,33 +174,31 @@ def test_the_names_are_known_and_what_a_workspace_has_once_has_a_suffix() -> Non
         "apps": ("name", "caspers-refunds"),
         "postgres_projects": ("project_id", "caspers-"),
     }
-    target = BUNDLE.targets["all"]
     for kind, (field, begin) in once.items():
-        for resource in target.resources(kind).values():
+        for resource in resources("all", kind).values():
             assert resource[field].startswith(begin)
-            assert resource[field].endswith("${var.suffix}")
+            assert resource[field].endswith("-x")
     for variable in ("refund_agent_endpoint_name", "complaint_agent_endpoint_name"):
-        assert target.variables[variable].endswith("${var.suffix}")
-    catalogs = {c["catalog_id"] for c in target.resources("postgres_catalogs").values()}
-    assert catalogs == {"${var.catalog}refundmanager", "${var.catalog}complaintmanager"}
+        assert BUNDLE["all"].variables[variable].endswith("-x")
+    catalogs = {c["catalog_id"] for c in resources("all", "postgres_catalogs").values()}
+    assert catalogs == {"minerefundmanager", "minecomplaintmanager"}
 
 
 def test_the_targets_differ_where_they_have_to() -> None:
-    for name, target in BUNDLE.targets.items():
+    for name, target in BUNDLE.items():
         # Nobody moves a deployment to another catalog by leaving a variable out.
-        assert "catalog" in target.declared - target.variables.keys()
-        [pipeline] = resources(name, "pipelines").values()
-        assert pipeline["configuration"] == {
-            "caspers.events": "/Volumes/${var.catalog}/simulator/events"
+        with pytest.raises(ConfigurationError, match=r"no value for \['catalog'\]"):
+            read_target(EXAMPLES / "bundle", name, {})
+        assert target.settled("pipelines", "medallion")["configuration"] == {
+            "caspers.events": "/Volumes/mine/simulator/events"
         }
-        assert bool(target.resources("apps")) is (name in {"default", "all"})
+        assert bool(resources(name, "apps")) is (name in {"default", "all"})
         assert target.variables["pipeline_schedule_minutes"] == (3 if name == "free" else 0)
 
 
 @pytest.mark.parametrize("name", ["default", "all"])
 def test_the_app_has_its_databases_from_the_first_deployment_on(name: str) -> None:
-    target = BUNDLE.targets[name]
-    app = target.resources("apps")["refund_manager"]
+    app = resources(name, "apps")["refund_manager"]
     has = {each["name"]: each["postgres"]["database"] for each in app["resources"]}
     wanted = {"postgres": "refunds", "complaints": "complaints"}
     wanted = wanted if name == "all" else {"postgres": "refunds"}
@@ -213,18 +208,17 @@ def test_the_app_has_its_databases_from_the_first_deployment_on(name: str) -> No
     assert next(iter(has)) == "postgres"  # the platform's PG* variables speak of the first
     named = {each["value_from"] for each in app["config"]["env"] if "value_from" in each}
     assert named == has.keys()
-    databases = target.resources("postgres_databases")
+    databases = resources(name, "postgres_databases")
     assert databases["refunds"]["postgres_database"] == REFUNDS.database
     if name == "all":
         assert databases["complaints"]["postgres_database"] == COMPLAINTS.database
 
 
 def test_the_default_target_has_the_settings_own_defaults() -> None:
-    variables = BUNDLE.targets["default"].variables
-    shared = Settings.model_fields.keys() & variables.keys()
+    variables = shipped("default").variables
+    shared = Settings.model_fields.keys() & variables.keys() - {"catalog"}
     assert {"start_day", "speed_multiplier", "complaint_rate", "dataset_scale"} <= shared
-    said = {k: BUNDLE.targets["default"].resolved(variables[k]) for k in shared}
-    assert said == {k: getattr(Settings(), k) for k in shared}
+    assert {k: variables[k] for k in shared} == {k: getattr(Settings(), k) for k in shared}
 
 
 def test_the_account_of_resources_is_not_the_bundles() -> None:
@@ -245,7 +239,7 @@ def test_the_jobs_bring_what_the_extras_need() -> None:
         for environment in job.get("environments", []):
             assert environment["spec"]["environment_version"] == "5"
             wheel, *others = environment["spec"]["dependencies"]
-            assert wheel == "../../dist/*.whl"
+            assert wheel == "../../../dist/*.whl"
             # The platform's own; that the SDK takes it, `pip check` has shown.
             others.remove("protobuf>=5.29.5,<6")
             assert set(others) <= known
@@ -314,8 +308,8 @@ def test_every_notebook_is_a_jobs_and_each_task_runs_its_own() -> None:
             for task in job["tasks"]:
                 if "notebook_task" in task:
                     path = Path(task["notebook_task"]["notebook_path"])
-                    assert path.stem == task["task_key"].lower()
-                    used.add(path.name)
+                    assert path.name == task["task_key"].lower()
+                    used.add(f"{path.name}.py")
     assert used == set(NOTEBOOKS)
 
 

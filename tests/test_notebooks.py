@@ -26,12 +26,13 @@ from caspers_lib.runtime.workspace.resource_state import Resource
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from caspers_lib.testing.workspace.requests import Document
 from caspers_lib.workspace_calls import Patience
+from tests.bundle.deployment import Deployment
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import (
     AccountOnPaper,
     lakebase_dsns,  # noqa: F401 - a fixture
 )
 from tests.standins.analytics import read_dashboard, read_genie_space, widget_queries
-from tests.standins.bundle_deployment import all_target, deploy_bundle, destroy_bundle
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
 
@@ -40,12 +41,8 @@ NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.py"))
 FOR_PEOPLE = {"run_agent_streams.py", "score_one_order.py"}
 """No job's; `tests/agents/test_notebooks.py` runs them."""
 
-TARGET = replace(
-    all_target(),
-    # As by `--var`: small enough for a test, and every fourth customer complains.
-    variables=all_target().variables
-    | {"catalog": CATALOG, "dataset_scale": 0.004, "complaint_rate": 0.25},
-)
+# As by `--var`: small enough for a test, and every fourth customer complains.
+TARGET = shipped(catalog=CATALOG, dataset_scale=0.004, complaint_rate=0.25)
 UNREAD = {"COMMAND", "VALUE", "LLM_MODEL"}
 """Parameters that are a notebook's own, and one that nothing takes yet."""
 SCHEMAS = {"simulator", "lakeflow", "ai", "recommender", "complaints", "_internal_state"}
@@ -81,7 +78,11 @@ class Place:
     running: list[int] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
     before: Document = field(default_factory=dict)
+    bundle: Deployment = field(init=False)
     rows: dict[tuple[str, str], Resource] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bundle = Deployment(self.client)
 
     @property
     def events(self) -> Path:
@@ -89,7 +90,7 @@ class Place:
 
     def run_job(self, key: str, **given: str) -> dict[str, Shown]:
         """Each notebook of a deployed job with what it showed, in the order of the job's graph."""
-        name = TARGET.resolved(TARGET.resources("jobs")[key]["name"])
+        name = TARGET.resources["jobs"][key]["name"]
         [job] = self.client.jobs.list(name=name)
         return self._run(job.job_id or 0, given)
 
@@ -116,7 +117,7 @@ class Place:
                 self.read[job_id] |= handed.keys()
             else:
                 assert task.notebook_task
-                notebook = EXAMPLES / "bundle" / task.notebook_task.notebook_path
+                notebook = TARGET.uploads[f"{task.notebook_task.notebook_path}.py"]
                 shown[name] = run_notebook(notebook, self.spark, parameters)
                 self.ran.add(notebook.name)
         self.running.pop()
@@ -133,7 +134,7 @@ class Place:
         if spec.get("pipeline_type") == "DATABASE_TABLE_SYNC":
             return
         [library] = spec["libraries"]
-        source = (EXAMPLES / "bundle" / library["file"]["path"]).read_text(encoding="utf-8")
+        source = TARGET.uploads[library["file"]["path"]].read_text(encoding="utf-8")
         events = Path(spec["configuration"]["caspers.events"])
         configured = {"caspers.events": str(self.folder / events.relative_to("/Volumes"))}
         bronze, *derived = layers
@@ -217,7 +218,7 @@ def place(
         made.before = loopback.snapshot()
         loopback.pipelines.run_update = made.update_pipeline
         patch.setattr(Workspace, "here", _here(made, lakebase_dsns, request.param))
-        deploy_bundle(made.client, TARGET)
+        made.bundle.deploy(TARGET)
         yield made
     for schema in SCHEMAS:
         spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
@@ -376,7 +377,7 @@ def test_the_destroyer_removes_what_the_notebooks_made_and_says_so(deployed: Pla
 
     [rows] = deployed.run_job("destroyer").values()
     assert {became for _, _, became in rows[:-1]} <= {bundle}
-    destroy_bundle(deployed.client, TARGET)
+    deployed.bundle.destroy()
     assert deployed.loopback.snapshot() == deployed.before
     assert not {row[0] for row in deployed.spark.sql("SHOW SCHEMAS").collect()} & SCHEMAS
     assert deployed.ran == {n.name for n in NOTEBOOKS} - FOR_PEOPLE
@@ -392,7 +393,7 @@ def test_a_notebook_is_short_and_somebody_runs_it(notebook: Path) -> None:
         guide = (EXAMPLES.parent / "docs" / "guide.md").read_text(encoding="utf-8")
         assert f"../examples/notebooks/{notebook.name}" in guide
         return
-    jobs = TARGET.resources("jobs").values()
+    jobs = TARGET.resources["jobs"].values()
     tasks = [task.get("notebook_task") for job in jobs for task in job["tasks"]]
-    paths = [EXAMPLES / "bundle" / task["notebook_path"] for task in tasks if task]
-    assert [path.resolve() for path in paths].count(notebook) == 1
+    paths = [TARGET.uploads[f"{task['notebook_path']}.py"] for task in tasks if task]
+    assert paths.count(notebook) == 1

@@ -55,7 +55,7 @@ app.command()(sync)
 app.command()(console)
 
 # Whatever else is missing comes with `local`.
-_EXTRAS = {"yaml": "databricks", "databricks": "databricks"}
+_EXTRAS = {"databricks": "databricks"}
 _LIBRARIES = frozenset(
     {"deltalake", "duckdb", "_duckdb", "grpc", "psycopg", "py4j", "pyarrow", "pyspark"}
 )

@@ -42,6 +42,21 @@ class Target:
     resources: dict[str, dict[str, Body]]
     uploads: dict[str, Path]
 
+    def settled(self, kind: str, key: str) -> Body:
+        """A resource with what others declare in place of references to it; ids stay.
+
+        Args:
+            kind: its kind.
+            key: its key.
+        """
+
+        def look(reference: str) -> Any:
+            _, other, name, field = reference.split(".")
+            body = self.resources[other][name]
+            return replaced(body[field], look) if field in body else f"${{{reference}}}"
+
+        return {name: replaced(value, look) for name, value in self.resources[kind][key].items()}
+
 
 def read_target(
     folder: Path, name: str, variables: Mapping[str, str], wheel: Path | None = None

@@ -94,14 +94,13 @@ class Deployment:
 
 def _in_order(target: Target) -> list[Key]:
     """The resources, each after those that it refers to."""
-    graph: dict[Key, set[Key]] = {}
+    graph: dict[Key, list[Key]] = {}
     for kind, resources in target.resources.items():
         for key, body in resources.items():
-            uses = {tuple(name.split(".")[1:3]) for name in references(body)}
-            graph[kind, key] = {(str(used[0]), str(used[1])) for used in uses}
-    for key, uses in graph.items():
-        if missing := sorted(uses - graph.keys()):
-            raise ConfigurationError(f"{'.'.join(key)} refers to {missing}, which is not declared")
+            uses = {(used[1], used[2]) for used in (name.split(".") for name in references(body))}
+            graph[kind, key] = sorted(uses)  # so that every run makes them in one order
+    for used in {used for uses in graph.values() for used in uses} - graph.keys():
+        raise ConfigurationError(f"something refers to {'.'.join(used)}, which is not declared")
     if unknown := target.resources.keys() - KINDS.keys():
         raise ConfigurationError(f"the kinds {sorted(unknown)} are not modelled")
     return list(TopologicalSorter(graph).static_order())

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from caspers_lib.runtime.bundle_file import TargetConfig
+from tests.bundle.configuration import Target
 
 RESOURCES = Path(__file__).parents[2] / "examples" / "bundle" / "resources"
 COLUMNS = 6
@@ -203,16 +203,16 @@ class GenieSpace(Strict):
     instructions: Instructions
 
 
-def read_dashboard(target: TargetConfig) -> tuple[Dashboard, dict[str, Any]]:
+def read_dashboard(target: Target) -> tuple[Dashboard, dict[str, Any]]:
     """The dashboard's file, and its resource in the target."""
-    resource = target.resolved(target.resources("dashboards")["kitchens"])
-    text = (RESOURCES / resource["file_path"]).read_text(encoding="utf-8")
+    resource = target.settled("dashboards", "kitchens")
+    text = Path(resource["file_path"]).read_text(encoding="utf-8")
     return Dashboard.model_validate(json.loads(text)), resource
 
 
-def read_genie_space(target: TargetConfig) -> GenieSpace:
+def read_genie_space(target: Target) -> GenieSpace:
     """The Genie space as the target makes it."""
-    resource = target.resolved(target.resources("genie_spaces")["kitchens"])
+    resource = target.settled("genie_spaces", "kitchens")
     return GenieSpace.model_validate(resource["serialized_space"])
 
 

@@ -18,14 +18,15 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 
 from caspers_lib.lakebase.server import EmbeddedPostgres
-from caspers_lib.runtime.bundle_file import TargetConfig
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import TASKS, TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.resource_state import Resource, age
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from caspers_lib.workspace_calls import Patience
-from tests.standins.bundle_deployment import deploy_bundle
+from tests.bundle.configuration import Target
+from tests.bundle.deployment import Deployment
+from tests.bundle.shipped import task_settings
 from tests.standins.mlflow_registry import MlflowRegistry
 from tests.standins.paper_lakehouse import PaperLakehouse
 
@@ -55,12 +56,14 @@ class World:
     dsns: dict[str, str]
     settings: Settings = field(default_factory=Settings)
     paper: PaperLakehouse = field(init=False)
+    bundle: Deployment = field(init=False)
     crashes: bool = False
     crashed: list[str] = field(default_factory=list)
     moments: int = 0
     in_between: tuple[int, Callable[[], object]] | None = None
 
     def __post_init__(self) -> None:
+        self.bundle = Deployment(self.client)
         self.paper = PaperLakehouse(self.loopback, "caspersdev_all", self.step)
         ask = self.client.api_client.do
 
@@ -101,9 +104,10 @@ class World:
             raise AssertionError(f"no end in sight: {self.crashed[-3:]}")
         self.crashes = False
 
-    def deploy_bundle(self, target: TargetConfig) -> None:
+    def deploy_bundle(self, target: Target) -> None:
         """What comes before the tasks."""
-        self.settings = deploy_bundle(self.client, target)
+        self.bundle.deploy(target)
+        self.settings = task_settings(self.bundle)
 
     def workspace(self) -> Workspace:
         """What a new process is given."""
@@ -219,7 +223,7 @@ def make_world(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running: list[Any] = []
 
-    def make(target: TargetConfig | None = None, **how: Any) -> World:
+    def make(target: Target | None = None, **how: Any) -> World:
         loopback = LoopbackWorkspace(**how)
         block = loopback.running()
         block.__enter__()

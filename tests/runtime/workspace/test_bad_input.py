@@ -23,8 +23,8 @@ from caspers_lib.runtime.workspace.resource_kinds import KINDS
 from caspers_lib.runtime.workspace.resource_state import Resource
 from caspers_lib.testing.workspace import Refused
 from caspers_lib.workspace_calls import Patience
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World, add_lakeflow_tables
-from tests.standins.bundle_deployment import all_target
 from tests.standins.paper_lakehouse import PaperLakehouse
 
 MakeWorld = Callable[..., World]
@@ -106,7 +106,7 @@ def smooth() -> dict[str, Any]:
 @pytest.fixture
 def expected(smooth: dict[str, Any], make_world: MakeWorld) -> dict[str, Any]:
     if not smooth:
-        world = make_world(all_target())
+        world = make_world(shipped())
         world.deploy()
         smooth.update(made(world))
     return smooth
@@ -148,7 +148,7 @@ def test_without_credentials_nothing_begins(
 def test_a_token_that_is_not_valid_any_more_stops_each_task_before_it_makes_anything(
     make_world: MakeWorld, expected: dict[str, Any]
 ) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     for task in TASKS:
         before, rows = made(world), of_tasks(world)
         token, world.loopback.token = world.loopback.token, "another one"
@@ -180,7 +180,7 @@ def test_a_token_that_is_not_valid_any_more_stops_each_task_before_it_makes_anyt
 def test_whatever_change_is_refused_the_account_is_true_and_the_next_run_goes_on(
     make_world: MakeWorld, expected: dict[str, Any], refusal: Refused, hint: str
 ) -> None:
-    world, met = make_world(all_target()), set[str]()
+    world, met = make_world(shipped()), set[str]()
     with each_change_refused(world, refusal) as changes:
         for task in TASKS:
             while (error := error_of(lambda task=task: world.run(task))) is not None:  # type: ignore[misc]
@@ -223,7 +223,7 @@ TAKEN: dict[tuple[str, str], Callable[[World], object]] = {
 def test_what_is_somebody_elses_is_named_and_left_alone(
     make_world: MakeWorld, expected: dict[str, Any], taken: tuple[str, str]
 ) -> None:
-    world, (kind, name) = make_world(all_target()), taken
+    world, (kind, name) = make_world(shipped()), taken
     TAKEN[taken](world)
     theirs = made(world)
     error = refused(world.deploy)
@@ -247,7 +247,7 @@ def test_what_is_somebody_elses_and_can_not_be_seen_is_never_taken_for_ours(
     make_world: MakeWorld,
 ) -> None:
     world, task, (kind, name) = (
-        make_world(all_target()),
+        make_world(shipped()),
         "Refund_Recommender_Agent",
         ("serving_endpoint", ENDPOINT),
     )
@@ -268,7 +268,7 @@ def test_what_is_somebody_elses_and_can_not_be_seen_is_never_taken_for_ours(
 
 
 def test_a_table_that_was_there_is_used_and_outlives_the_removal(make_world: MakeWorld) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     table = "caspersdev_all.recommender.refund_recommendations"
     world.loopback.add_table(table, change_feed=True)
     world.deploy()
@@ -339,7 +339,7 @@ def test_what_never_gets_ready_is_an_error_and_the_next_run_goes_on(
     said: str,
     kind: str | None,
 ) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     for before in TASKS[: TASKS.index(task)]:
         world.run(before)
     trouble(world)
@@ -376,7 +376,7 @@ def test_a_catalog_that_is_not_there_stops_everything(make_world: MakeWorld) -> 
 
 @pytest.mark.parametrize("told", ["jobs.replay", "jobs.replay=", "replay=1", "a.b.c=1"])
 def test_what_the_bundle_did_not_tell_is_asked_for(make_world: MakeWorld, told: str) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     world.settings = world.settings.model_copy(update={"declared": told})
     error = refused(lambda: world.run("Canonical_Data"))
     assert error.message == f"DECLARED has {told!r}"
@@ -391,7 +391,7 @@ def test_what_the_bundle_did_not_tell_is_asked_for(make_world: MakeWorld, told: 
 
 
 def test_the_data_waits_for_a_replay_that_writes(make_world: MakeWorld) -> None:
-    world, tick = make_world(all_target()), PaperLakehouse.tick
+    world, tick = make_world(shipped()), PaperLakehouse.tick
     busy = iter([True, True])
 
     def locked(paper: PaperLakehouse, now: float) -> int:

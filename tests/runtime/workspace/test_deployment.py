@@ -10,8 +10,8 @@ import pytest
 
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import destroy_workspace
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import APP_ROLE, World
-from tests.standins.bundle_deployment import all_target, destroy_bundle
 
 GOLDEN = Path(__file__).parent / "golden" / "deploy_and_destroy_all.txt"
 MakeWorld = Callable[..., World]
@@ -44,7 +44,7 @@ def without_gains(snapshot: dict[str, Any]) -> dict[str, Any]:
 def test_all_is_deployed_once_and_leaves_nothing(make_world: MakeWorld) -> None:
     world = make_world()
     before = world.loopback.snapshot()
-    world.deploy_bundle(all_target())
+    world.deploy_bundle(shipped())
     with_bundle = world.loopback.snapshot()
 
     first = world.deploy()
@@ -60,12 +60,12 @@ def test_all_is_deployed_once_and_leaves_nothing(make_world: MakeWorld) -> None:
     left = world.loopback.snapshot()
     assert without_gains(left) == without_gains(with_bundle)
     assert len(left["apps"]["caspers-refunds"]["resources"]) == 2
-    destroy_bundle(world.client, all_target())
+    world.bundle.destroy()
     assert world.loopback.snapshot() == before
 
 
 def test_what_is_asked_of_the_workspace_reads_as_the_golden_file(make_world: MakeWorld) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     text = ["# The calls of a deployment of `all`, of the same again, and of its removal."]
 
     def record(title: str, work: Callable[[], object]) -> None:
@@ -90,11 +90,11 @@ def test_what_is_asked_of_the_workspace_reads_as_the_golden_file(make_world: Mak
 def test_a_crash_at_every_change_of_deploy_and_of_destroy_orphans_nothing(
     make_world: MakeWorld, lag: int
 ) -> None:
-    smooth = make_world(all_target())
+    smooth = make_world(shipped())
     smooth.deploy()
     world = make_world()
     before = world.loopback.snapshot()
-    world.deploy_bundle(all_target())
+    world.deploy_bundle(shipped())
     world.loopback.lag = lag
     bundle = world.loopback.snapshot()
     for name in checked_graph(target_tasks("all")):
@@ -108,14 +108,14 @@ def test_a_crash_at_every_change_of_deploy_and_of_destroy_orphans_nothing(
     world.through_crashes(lambda: destroy_workspace(world.workspace()))
     left = world.loopback.snapshot()
     assert names(without_gains(left)) == names(without_gains(bundle))
-    destroy_bundle(world.client, all_target())
+    world.bundle.destroy()
     assert world.loopback.snapshot() == before
 
 
 def test_the_app_may_read_the_refunds_and_nothing_else(
     make_world: MakeWorld, refunds_dsn: str
 ) -> None:
-    make_world(all_target()).deploy()
+    make_world(shipped()).deploy()
     rights = "SELECT has_schema_privilege(%s, %s, 'USAGE'), has_table_privilege(%s, %s, %s)"
     with psycopg.connect(refunds_dsn) as connection:
 

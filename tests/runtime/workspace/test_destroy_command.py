@@ -12,8 +12,8 @@ from caspers_lib.runtime.workspace.removal import removal_plan
 from caspers_lib.runtime.workspace.resource_state import Resource
 from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
 from caspers_lib.testing.workspace import DuckDBExecutor
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World
-from tests.standins.bundle_deployment import all_target
 
 MakeWorld = Callable[..., World]
 CATALOG = "caspersdev_all"
@@ -67,7 +67,7 @@ def named(row: Resource) -> str:
 @pytest.fixture
 def deployed(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
     duck = DuckDBExecutor()
-    world = make_world(all_target(), execute=duck)
+    world = make_world(shipped(), execute=duck)
     world.loopback.lakebase.polls = 1  # nothing sleeps for an operation that is done at once
     world.deploy()
     warehouse = world.loopback.add_warehouse("small")

@@ -18,8 +18,8 @@ from caspers_lib.runtime.workspace.removal import remove_resources
 from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
 from caspers_lib.testing.workspace import DuckDBExecutor
 from caspers_lib.workspace_calls import Patience
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World
-from tests.standins.bundle_deployment import all_target
 
 MakeWorld = Callable[..., World]
 APP = "caspers-refunds"
@@ -57,7 +57,7 @@ def test_a4_the_app_gets_rights_of_its_own_wherever_it_stands_in_the_list(
     world = make_world()
     for name in ("aa-first", "bb-second"):
         world.client.apps.create(App(name=name)).result()
-    world.deploy_bundle(all_target())
+    world.deploy_bundle(shipped())
     world.client.apps.create(App(name="zz-last")).result()
     world.deploy()
     assert world.client.apps.get(APP).service_principal_client_id == roles[1]
@@ -150,7 +150,7 @@ def test_a6_after_a_failure_the_account_stays(make_world: MakeWorld, duck: DuckD
 
 
 def test_a6_what_is_gone_already_is_done(make_world: MakeWorld) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     world.deploy()
     gone = ["caspers_refund_agent", "caspers_complaint_agent"]
     for endpoint in gone:
@@ -167,7 +167,7 @@ def test_a6_what_is_gone_already_is_done(make_world: MakeWorld) -> None:
 def test_a6_synced_tables_are_waited_for_one_by_one(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     world.deploy()
     world.loopback.lag = 2
     world.loopback.calls.clear()

@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from tests.standins.bundle_deployment import all_target
 
 from caspers_lib.runtime.workspace import destroy_workspace
 from tests.runtime.workspace.conftest import APP_ROLE, World
-from tests.standins.bundle_deployment import all_target
 
 MakeWorld = Callable[..., World]
 
