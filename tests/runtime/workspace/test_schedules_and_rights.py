@@ -9,6 +9,7 @@ from psycopg import sql
 from tests.standins.bundle_deployment import all_target
 
 from caspers_lib.runtime.workspace import destroy_workspace
+from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import APP_ROLE, World
 
 MakeWorld = Callable[..., World]
@@ -25,7 +26,7 @@ def scheduled(world: World) -> dict[str, dict[str, Any]]:
 
 
 def test_each_schedule_begins_once_its_work_can_be_done(make_world: MakeWorld) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     begun: dict[str, set[str]] = {}
     for task in (outcome.task for outcome in (world.run(name) for name in WORK)):
         begun[task] = scheduled(world).keys() - set().union(*begun.values())
@@ -55,7 +56,7 @@ WORK: dict[str, set[str]] = {
 def test_one_parameter_decides_how_the_pipeline_is_updated(
     make_world: MakeWorld, minutes: int, every: int | None
 ) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     world.run("Spark_Declarative_Pipeline")
     changed = {"pipeline_schedule_minutes": minutes, "schedule_minutes": 5}
     world.settings = world.settings.model_copy(update=changed)
@@ -72,7 +73,7 @@ def test_one_parameter_decides_how_the_pipeline_is_updated(
 def test_the_app_may_read_a_table_that_is_copied_anew(
     make_world: MakeWorld, refunds_dsn: str
 ) -> None:
-    world = make_world(all_target())
+    world = make_world(shipped())
     world.deploy()
     assert world.run("Databricks_App_Refund_Manager").done.endswith("; it may read caspers")
     anew = sql.SQL("CREATE TABLE {}.pg_anew (n int)")
