@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tests.bundle.configuration import Target
 
-RESOURCES = Path(__file__).parents[2] / "examples" / "bundle" / "resources"
 COLUMNS = 6
 VERSIONS = {
     "bar": 3,

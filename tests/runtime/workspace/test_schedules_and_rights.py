@@ -6,7 +6,6 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from tests.standins.bundle_deployment import all_target
 
 from caspers_lib.runtime.workspace import destroy_workspace
 from tests.bundle.shipped import shipped
