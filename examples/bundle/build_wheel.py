@@ -1,8 +1,9 @@
 """Build the wheel that a deployment ships, and lay it beside the app's code with its requirements.
 
 The version ends in a digest of what the wheel is made of: changed code has another name, which
-reaches jobs, pipeline and app; unchanged code has the same one, so that a deployment changes
-nothing. `databricks bundle deploy` runs this; it needs uv and nothing else.
+reaches jobs and pipeline; unchanged code has the same one, so that a deployment changes nothing.
+The app runs changed code after `databricks bundle run refund_manager`. `databricks bundle deploy`
+runs this; it needs uv and nothing else.
 """
 
 import hashlib
