@@ -268,7 +268,8 @@ def _raised_in(message: str) -> str:
 def _unwrapped(text: str) -> str:
     """The first line of a text that says something, without Spark's wrappers."""
     for line in text.splitlines():
-        inner, message = line, ""
+        # A text that was cut off may go on with a frame of the JVM's stack.
+        inner, message = line.partition("\tat ")[0], ""
         while inner != message:
             inner, message = _WRAPPER.sub("", inner), inner
         message = _MARKS.sub("", message).strip()

@@ -47,6 +47,10 @@ TASK = (
             "[PYTHON_EXCEPTION] Found error inside foreachBatch Python process",
         ),
         (
+            f"{IN_WORKER}{STACK}",
+            "[PYTHON_EXCEPTION] Found error inside foreachBatch Python process",
+        ),
+        (
             "[STREAM_FAILED] Query [id = 5, runId = 7] terminated with exception: "
             f"Python worker failed to connect back. SQLSTATE: XXKST\n\nJVM stacktrace:\n{STACK}",
             "Python worker failed to connect back.",
