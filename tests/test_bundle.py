@@ -131,14 +131,18 @@ def test_parameters_are_settings_and_their_defaults_are_allowed(name: str) -> No
 
 
 @every_target
-def test_a_stream_that_the_initializer_runs_is_given_its_parameter(name: str) -> None:
+def test_a_stream_that_the_initializer_runs_is_given_its_parameters(name: str) -> None:
     """A run of the initializer hands nothing on by itself."""
     initializer = resources(name, "jobs")["initializer"]
     has = {p["name"] for p in initializer["parameters"]}
     assert ("COMPLAINT_RATE" in has) is (name in {"complaints", "all"})
     for task in initializer["tasks"]:
         given = task.get("run_job_task", {}).get("job_parameters", {})
-        expected = {"COMPLAINT_RATE"} if task["task_key"] == "Complaint_Generator_Stream" else set()
+        expected = {
+            "Refund_Recommender_Stream": {"REFUND_AGENT_ENDPOINT_NAME"},
+            "Complaint_Generator_Stream": {"COMPLAINT_RATE", "LLM_MODEL"},
+            "Complaint_Agent_Stream": {"COMPLAINT_AGENT_ENDPOINT_NAME"},
+        }.get(task["task_key"], set())
         assert given == {each: f"{{{{job.parameters.{each}}}}}" for each in expected}
 
 

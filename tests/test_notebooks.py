@@ -32,6 +32,7 @@ from tests.runtime.workspace.conftest import (
     AccountOnPaper,
     lakebase_dsns,  # noqa: F401 - a fixture
 )
+from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.analytics import read_dashboard, read_genie_space, widget_queries
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
@@ -43,8 +44,8 @@ FOR_PEOPLE = {"run_agent_streams.py", "score_one_order.py"}
 
 # As by `--var`: small enough for a test, and every fourth customer complains.
 TARGET = shipped(catalog=CATALOG, dataset_scale=0.004, complaint_rate=0.25)
-UNREAD = {"COMMAND", "VALUE", "LLM_MODEL"}
-"""Parameters that are a notebook's own, and one that nothing takes yet."""
+STEERING = {"COMMAND", "VALUE"}
+"""Parameters that are a notebook's own."""
 SCHEMAS = {"simulator", "lakeflow", "ai", "recommender", "complaints", "_internal_state"}
 RECOMMENDED = AGENT_TABLES.recommendations.name
 COMPLAINTS = AGENT_TABLES.complaints.name
@@ -65,6 +66,8 @@ class Place:
         parameters: what each job handed to its notebooks, by its id.
         read: names of the settings that notebooks took, by the id of their job.
         running: ids of the jobs that run, the innermost last.
+        ran: files of the notebooks that ran.
+        logged: what each model was logged with, by its name.
     """
 
     loopback: LoopbackWorkspace
@@ -77,6 +80,7 @@ class Place:
     read: dict[int, set[str]] = field(default_factory=dict)
     running: list[int] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
+    logged: dict[str, dict[str, Any]] = field(default_factory=dict)
     before: Document = field(default_factory=dict)
     bundle: Deployment = field(init=False)
     rows: dict[tuple[str, str], Resource] = field(default_factory=dict)
@@ -192,6 +196,10 @@ class Place:
         assert 0.1 < len(set(complaining)) / len(delivered) < 0.4
         assert len(set(complaining)) == len(complaining)
         assert self.column("complaint_id", RESPONSES) == self.column("complaint_id", COMPLAINTS)
+        assert set(self.column("generated_by", COMPLAINTS)) == {MODEL}
+        for table in (RECOMMENDED, RESPONSES):
+            answers = map(json.loads, self.column("agent_response", table))
+            assert {answer["source"] for answer in answers} == {"model"}
 
 
 # A write to Delta takes a second, and there are a hundred: a table for the account is for `full`.
@@ -215,11 +223,14 @@ def place(
         patch.setattr(Config, "http_timeout_seconds", 3600.0)
         patch.setenv("NO_PROXY", "127.0.0.1")
         made = Place(loopback, WorkspaceClient(), spark, folder)
+        loopback.serving.invoke = AgentEndpoints(made.client, made.logged)
+        spark.sql(AI_QUERY)
         made.before = loopback.snapshot()
         loopback.pipelines.run_update = made.update_pipeline
         patch.setattr(Workspace, "here", _here(made, lakebase_dsns, request.param))
         made.bundle.deploy(TARGET)
         yield made
+    spark.sql("DROP TEMPORARY FUNCTION ai_query")
     for schema in SCHEMAS:
         spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
@@ -248,7 +259,7 @@ def _here(place: Place, dsns: dict[str, str], account: str) -> Callable[[Setting
             ledger=replace(made.ledger, store=store, patience=patience),
             patience=patience,
             now=lambda: place.now,
-            mlflow=cast("Any", MlflowRegistry(place.loopback)),
+            mlflow=cast("Any", MlflowRegistry(place.loopback, configs=place.logged)),
             reach=lambda _client, _branch, database: dsns[database],
         )
 
@@ -327,7 +338,7 @@ def test_every_notebook_a_second_time_changes_nothing(deployed: Place) -> None:
     assert became == {"unchanged"}
     assert again["Canonical_Data"][0][2] == "0 events written"
     # What else the refund manager shows is synced by now.
-    followed = "all up to now is answered; the orders' synced tables follow"
+    followed = "all up to now, by caspers_refund_agent; the orders' synced tables follow"
     assert again["Refund_Recommender_Stream"][0][2] == followed
 
 
@@ -381,7 +392,7 @@ def test_the_destroyer_removes_what_the_notebooks_made_and_says_so(deployed: Pla
     assert deployed.loopback.snapshot() == deployed.before
     assert not {row[0] for row in deployed.spark.sql("SHOW SCHEMAS").collect()} & SCHEMAS
     assert deployed.ran == {n.name for n in NOTEBOOKS} - FOR_PEOPLE
-    handed = {job: given.keys() - UNREAD for job, given in deployed.parameters.items()}
+    handed = {job: given.keys() - STEERING for job, given in deployed.parameters.items()}
     assert handed == deployed.read
 
 

@@ -96,7 +96,9 @@ def test_a_stream_gets_names_that_queries_can_hold(
     for each in ("refund", "complaint", "response"):
         run = f"caspers_lib.agents.streams.run_{each}_stream"
         monkeypatch.setattr(run, lambda *_words, tables, **_more: got.append(tables))
-    SparkLakehouse(spark=cast("Any", None), settings=Settings(), catalog=catalog).run_stream(stream)
+    lakehouse = SparkLakehouse(spark=cast("Any", None), settings=Settings(), catalog=catalog)
+    nothing = SimpleNamespace(serving_endpoints=SimpleNamespace(get=lambda _name: None))
+    lakehouse.run_stream(stream, cast("Any", nothing))
     [tables] = got
     names = {AGENT_TABLES.events, AGENT_TABLES.lines}
     names |= {getattr(AGENT_TABLES, answers).name for answers in ANSWERS}

@@ -102,11 +102,7 @@ LOCALS: dict[str, list[Names]] = {
     f"{LIB}/agents/tables.py ensure_tables": [
         {"spec": spec}
         for tables in (AGENT_TABLES, agent_tables_in(HOSTILE))
-        for spec in (tables.recommendations, tables.complaints, tables.responses)
-    ],
-    f"{LIB}/agents/tables.py ensure_model_tables": [
-        {"spec": AGENT_TABLES.model_calls},
-        {"spec": AGENT_TABLES.open_questions},
+        for spec in tables.written
     ],
     f"{LIB}/agents/tools.py create_tools": [
         {"statement": statement}

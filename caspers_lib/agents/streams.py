@@ -1,12 +1,12 @@
 """The agents as streams: `foreachBatch` handlers, and runs of what is new since the last run.
 
-Contract: DESIGN section 7. A handler is pickled and runs in another process, so it holds frozen
+A handler is pickled and runs in another process, so it holds frozen
 values only. It merges by key and inserts only what is not there: a batch that runs again changes
 nothing, with or without a checkpoint. The first run is a batch like any other.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
 
@@ -90,7 +90,7 @@ class _RefundBatch:
 
     def improve(self, spark: SparkSession) -> None:
         """Ask a model about orders that it has not answered."""
-        if self.model is None:
+        if self.model is None or self.model.asker is None:
             return
         open_ = self.model.open_questions(spark, "refunds", self.tables)
         span = _span(open_, F.col("ts"))
@@ -155,7 +155,7 @@ class _ResponseBatch:
 
     def improve(self, spark: SparkSession) -> None:
         """Ask a model about complaints that it has not answered."""
-        if self.model is None:
+        if self.model is None or self.model.asker is None:
             return
         open_ = self.model.open_questions(spark, "responses", self.tables)
         span = _span(open_, F.col("ts"))
@@ -260,9 +260,10 @@ def run_refund_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = make_refund_batch_handler(tables=tables, domain=domain, policy=policy, model=model)
-    _run("refunds", _closing_events(spark, tables, domain), handler, checkpoint)
-    handler.improve(spark)
+    handler = _RefundBatch(
+        tables=tables, domain=domain, policy=policy or RefundPolicy(), model=model
+    )
+    _run_and_ask("refunds", _closing_events(spark, tables, domain), handler, checkpoint)
 
 
 def run_complaint_stream(
@@ -320,9 +321,20 @@ def run_response_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = make_response_batch_handler(tables=tables, domain=domain, policy=policy, model=model)
-    _run("responses", spark.readStream.table(tables.complaints.name), handler, checkpoint)
-    handler.improve(spark)
+    handler = _ResponseBatch(
+        tables=tables, domain=domain, policy=policy or TriagePolicy(), model=model
+    )
+    written = spark.readStream.table(tables.complaints.name)
+    _run_and_ask("responses", written, handler, checkpoint)
+
+
+def _run_and_ask(
+    name: str, source: DataFrame, handler: _RefundBatch | _ResponseBatch, checkpoint: str
+) -> None:
+    """Take up what is new, then ask from this process: it has a login, and a way out."""
+    model = handler.model and replace(handler.model, asker=None)
+    _run(name, source, replace(handler, model=model), checkpoint)
+    handler.improve(source.sparkSession)
 
 
 def _run(name: str, source: DataFrame, handler: BatchHandler, checkpoint: str) -> None:

@@ -1,7 +1,6 @@
 """The agents' Delta tables: names, columns, comments.
 
-Contract: DESIGN section 7. The schemas (databases) exist already; whoever starts the session made
-them.
+The schemas (databases) exist already; whoever starts the session made them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ __all__ = [
     "RAW_COMPLAINTS",
     "REFUND_RECOMMENDATIONS",
     "AgentTables",
-    "ensure_model_tables",
     "ensure_tables",
 ]
 
@@ -125,6 +123,8 @@ class AgentTables:
         responses: the complaint agent's answers.
         model_calls: what models were asked, and what it cost.
         open_questions: what a model has still to answer.
+        dimensions: schema of the dimension tables, which name the locations; None where there are
+            none.
     """
 
     events: str = f"lakeflow.{GHOST_KITCHEN.bronze}"
@@ -134,6 +134,13 @@ class AgentTables:
     responses: Table = COMPLAINT_RESPONSES
     model_calls: Table = MODEL_CALLS
     open_questions: Table = OPEN_QUESTIONS
+    dimensions: str | None = None
+
+    @property
+    def written(self) -> tuple[Table, ...]:
+        """Those that the streams write; they exist before a stream runs."""
+        answers = (self.recommendations, self.complaints, self.responses)
+        return (*answers, self.model_calls, self.open_questions)
 
 
 AGENT_TABLES = AgentTables()
@@ -141,22 +148,11 @@ AGENT_TABLES = AgentTables()
 
 
 def ensure_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
-    """Create those of the agents' answer tables that don't exist.
+    """Create those of the tables that the streams write and that don't exist.
 
     Args:
         spark: the session; the schemas exist in it.
         tables: the tables' names.
     """
-    for spec in (tables.recommendations, tables.complaints, tables.responses):
-        spark.sql(spec.create_sql())
-
-
-def ensure_model_tables(spark: "SparkSession", tables: AgentTables = AGENT_TABLES) -> None:
-    """Create the tables that only the model path writes, where they don't exist.
-
-    Args:
-        spark: the session; the schemas exist in it.
-        tables: the tables' names.
-    """
-    for spec in (tables.model_calls, tables.open_questions):
+    for spec in tables.written:
         spark.sql(spec.create_sql())

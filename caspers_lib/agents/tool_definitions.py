@@ -110,20 +110,21 @@ def location_view_sql(queries: ToolQueries, view: str) -> str:
 
 def _details(queries: ToolQueries) -> Tool:
     domain = queries.domain
-    columns = (
-        _order_id(domain),
-        *(
-            Column(c.name, c.type, f"line.{quote_name(c.name)}", c.comment)
-            for c in queries.line_columns
-        ),
-    )
-    contents = queries.order_with_contents(_argument("get_order_details"))
+    contents = queries.order_with_events(_argument("get_order_details"))
     return Tool(
         name="get_order_details",
-        comment="What was ordered: one row per line of the order, each line once.",
+        comment="What happened to the order: one row per event, each event once, in their order.",
         argument=_ORDER,
-        columns=columns,
-        source=f"SELECT *, explode(contents) AS line FROM ({contents})",  # noqa: S608 - quoted
+        columns=(
+            _order_id(domain),
+            Column("event_ts", "TIMESTAMP", "event.event_ts", "when it happened; null if unknown"),
+            Column("sequence", "INT", "event.sequence", "number of the event in its order"),
+            Column("event_type", "STRING", "event.event_type", "what happened"),
+            Column(domain.site_key, "INT", "event.site", "the location"),
+            Column("location_name", "STRING", "event.site_name", "its name; null if unknown"),
+            Column("body", "STRING", "event.body", "JSON object of what the event says"),
+        ),
+        source=f"SELECT *, explode(events) AS event FROM ({contents})",  # noqa: S608 - quoted
     )
 
 
@@ -162,7 +163,7 @@ def _overview(queries: ToolQueries) -> Tool:
                 "lines",
                 "STRING",
                 "to_json(contents, map('ignoreNullFields', 'false'))",
-                "JSON array of the lines, as in the details",
+                "JSON array of the lines, each line once",
             ),
         ),
         source=queries.order_with_contents(_argument("get_order_overview")),

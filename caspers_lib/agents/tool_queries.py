@@ -37,11 +37,14 @@ class ToolQueries:
         events: the bronze table, quoted.
         lines: the table of line items, quoted.
         domain: names the events, keys and fields.
+        sites: a query of `site` and `site_name`, every site's id and name; empty where no
+            dimension says them.
     """
 
     events: str
     lines: str
     domain: Domain
+    sites: str = ""
 
     @property
     def body_fields(self) -> tuple[BodyField, ...]:
@@ -100,6 +103,27 @@ LEFT JOIN (
   SELECT {key}, sort_array(collect_set(struct({line}))) AS contents
   FROM {self.lines} GROUP BY {key}
 ) AS c ON c.{key} = o.{key}"""  # noqa: S608
+
+    def order_with_events(self, order_id: str) -> str:
+        """The order's row with `events`, an array of structs, sorted by time and sequence.
+
+        An event that came twice is in it once.
+
+        Args:
+            order_id: SQL of the order's id.
+        """
+        key, site = quote_name(self.domain.entity_key), quote_name(self.domain.site_key)
+        sites = self.sites or "SELECT CAST(NULL AS INT) AS site, CAST(NULL AS STRING) AS site_name"
+        event = f"{_TIME} AS event_ts, sequence, event_type, {site} AS site, site_name, body"
+        return f"""
+SELECT {key}, sort_array(collect_set(struct(event_ts, sequence, event_type, site, site_name, body)))
+    AS events
+FROM (
+  SELECT {key}, {event}
+  FROM (SELECT * FROM {self.events} WHERE {key} = {order_id}) AS e
+  LEFT JOIN ({sites}) AS s ON s.site = e.{site}
+)
+GROUP BY {key}"""  # noqa: S608
 
     def order_with_history(self, order_id: str) -> str:
         """The order's row with `minutes`, ascending: what its location's orders took before.

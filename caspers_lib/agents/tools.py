@@ -1,6 +1,6 @@
 """The agents' SQL tools: five table functions and a view, in one DDL for Databricks and Spark.
 
-Contract: DESIGN section 7. The figures are those of `facts.order_facts`: an order is compared with
+The figures are those of `facts.order_facts`: an order is compared with
 the orders that its location delivered in the 24 hours before the hour of its own delivery.
 
 Tried on Spark 4.2 with Delta, over Spark Connect. On Databricks nothing was tried; for Unity
@@ -173,7 +173,14 @@ def _queries(catalog: str | None, tables: AgentTables, domain: Domain) -> ToolQu
         quote_name(*_inside(catalog if name.count(".") < 2 else None, *name.split(".")))
         for name in (tables.events, tables.lines)
     )
-    return ToolQueries(events=events, lines=lines, domain=domain)
+    named = next((r for r in domain.references if r.column == domain.site_key), None)
+    sites = ""
+    if tables.dimensions is not None and named is not None:
+        place = (*tables.dimensions.split("."), named.dimension)
+        table = quote_name(*_inside(catalog if len(place) < 3 else None, *place))
+        key, name = quote_name(named.key), quote_name(named.label)
+        sites = f"SELECT {key} AS site, {name} AS site_name FROM {table}"  # noqa: S608 - quoted
+    return ToolQueries(events=events, lines=lines, domain=domain, sites=sites)
 
 
 def _inside(catalog: str | None, *names: str) -> tuple[str, ...]:

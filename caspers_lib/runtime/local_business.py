@@ -16,7 +16,7 @@ from caspers_lib.agents.streams import (
     run_refund_stream,
     run_response_stream,
 )
-from caspers_lib.agents.tables import ensure_tables
+from caspers_lib.agents.tables import AGENT_TABLES, ensure_tables
 from caspers_lib.agents.tools import AI_SCHEMA, create_tools
 from caspers_lib.domain import GHOST_KITCHEN, Domain
 from caspers_lib.errors import EngineError, PostgresError, RootError
@@ -66,6 +66,8 @@ _ORDERS = "Order_Lakebase"
 _NEED_POSTGRES = frozenset(
     {"Lakebase_Reverse_ETL", "Complaint_Lakebase", "Databricks_App_Refund_Manager"}
 )
+# Their tools tell a location's name.
+_MAKE_TOOLS = frozenset({"Refund_Recommender_Agent", "Complaint_Agent"})
 # Each agent's schema, its stream, and what holds when that has ended.
 _ANSWERS: Mapping[str, tuple[str, Callable[..., None], str]] = {
     "refunds": ("recommender", run_refund_stream, "every delivered order has a recommendation"),
@@ -171,6 +173,8 @@ class LocalBusiness:
         needs = ("Local_Spark",) if name == "Spark_Declarative_Pipeline" else ()
         if name in _NEED_POSTGRES:
             needs = ("Local_Postgres",)
+        if name in _MAKE_TOOLS:
+            needs = ("Dimension_Tables",)
         return Stage(name, self._works()[name], (*after, *needs))
 
     def _works(self) -> dict[str, Callable[[Report], str]]:
@@ -387,11 +391,15 @@ class LocalBusiness:
         def work(_report: Report) -> str:
             with self._making_tools:
                 if not self._tools_made:
-                    create_tools(self.spark, domain=self.domain)
+                    schema = self.root.settings.simulator_schema
+                    named = self.spark.catalog.tableExists(quote_name(schema, "locations"))
+                    tables = replace(AGENT_TABLES, dimensions=schema if named else None)
+                    create_tools(self.spark, tables=tables, domain=self.domain)
                     self._tools_made = True
             settings = self.root.settings
             model = agent_model(settings, agent, cache=self.root.answer_cache("ai"))
-            who = "by the rules" if model is None else f"with {model.asker.model}"
+            asker = model.asker if model else None
+            who = f"with {asker.model}" if asker else "by the rules"
             return f"SQL tools in {AI_SCHEMA}; answers {who}"
 
         return work

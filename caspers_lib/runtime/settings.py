@@ -34,9 +34,6 @@ _IN_ONE_RUNTIME: Mapping[str, Runtime] = MappingProxyType(
         "pipeline_schedule_minutes": "workspace",
         "model_base_url": "local",
         "model_api": "local",
-        "model_questions": "local",
-        "model_calls_a_day": "local",
-        "model_fallback": "local",
         "refund_agent_url": "local",
         "complaint_agent_url": "local",
     }
@@ -80,6 +77,7 @@ class Settings(BaseModel):
         model_api: which of its two APIs is spoken.
         model_questions: questions asked in one batch.
         model_calls_a_day: calls in one UTC day, for each agent.
+        model_concurrency: requests in flight at most; `ai_query` spreads its own.
         model_fallback: what an order gets that the model did not get to: the rules' answer, or
             nothing yet; it is asked about again either way.
         refund_agent_url: a served refund agent, asked instead; empty for none.
@@ -114,6 +112,7 @@ class Settings(BaseModel):
     model_api: Literal["chat", "responses"] = "chat"
     model_questions: int = Field(1_000, ge=1)
     model_calls_a_day: int = Field(10_000, ge=0)
+    model_concurrency: int = Field(16, ge=1)
     model_fallback: Literal["rules", "pending"] = "rules"
     refund_agent_url: str = ""
     complaint_agent_url: str = ""

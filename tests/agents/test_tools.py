@@ -138,7 +138,13 @@ ODD_IDS = ["no creation", "backwards", "two days", "unreadable", "no lines", "no
 def shop(spark: Any) -> Iterator[Shop]:
     schema = f"tools_{uuid4().hex[:8]}"
     spark.sql(f"CREATE SCHEMA {schema}")
-    tables = replace(AGENT_TABLES, events=f"{schema}.all_events", lines=f"{schema}.order_lines")
+    tables = replace(
+        AGENT_TABLES,
+        events=f"{schema}.all_events",
+        lines=f"{schema}.order_lines",
+        dimensions=schema,
+    )
+    spark.sql(f"CREATE TABLE {schema}.locations AS SELECT 1 AS location_id, 'North' AS name")
     events, items = USUAL[0] + ODD[0], USUAL[1] + ODD[1]
     for n, hostile in enumerate(HOSTILE_IDS):
         events += life(hostile, 1000 + n, 30, 1, HOSTILE_STREET)
@@ -181,18 +187,31 @@ def test_what_is_unknown_of_an_odd_order_is_unknown_in_the_tools_too(shop: Shop)
         known -= {"location_id"} if expected["delivered_ts"] is None else set()
         assert {n: overview[order][n] for n in known} == {n: expected[n] for n in known}
         assert overview[order]["line_count"] == (expected["lines"] and len(expected["lines"]))
-    details = shop.at_once("get_order_details", facts)
-    assert set(details) == {order for order, row in facts.items() if row["lines"]} == {"no amount"}
 
 
 @pytest.mark.spark
 def test_lines_that_came_twice_are_listed_once(shop: Shop) -> None:
     facts = shop.facts(["o-3"])["o-3"]
-    details = sorted(shop.rows("get_order_details", "o-3"), key=lambda row: row["line"])
-    names = ("line", "item_name", "price", "extended_price")
-    assert [tuple(row[n] for n in names) for row in details] == [tuple(r) for r in facts["lines"]]
     listed = json.loads(shop.rows("get_order_overview", "o-3")[0]["lines"], parse_float=Decimal)
-    assert [row | {"order_id": "o-3"} for row in listed] == details
+    names = ("line", "item_name", "price", "extended_price")
+    assert [tuple(row[n] for n in names) for row in listed] == [tuple(r) for r in facts["lines"]]
+
+
+@pytest.mark.spark
+def test_details_are_an_orders_events_in_their_order_each_once(shop: Shop) -> None:
+    # Its events came twice.
+    details = shop.rows("get_order_details", "o-3")
+    kinds = ["order_created", "gk_ready", "driver_picked_up", "delivered"]
+    assert [row["event_type"] for row in details] == kinds
+    times = [row["event_ts"] for row in details]
+    assert times == sorted(times)
+    assert json.loads(details[0]["body"])["customer_addr"] == "5 Elm"
+    names = {1: "North", 2: None}
+    for order in ("o-3", *(f"o-{n}" for n in range(4, 8))):
+        rows = shop.rows("get_order_details", order)
+        assert {row["location_name"] for row in rows} == {names[rows[0]["location_id"]]}
+    [unreadable] = shop.rows("get_order_details", "unreadable")
+    assert (unreadable["event_type"], unreadable["event_ts"]) == ("delivered", None)
 
 
 @pytest.mark.spark
@@ -245,10 +264,10 @@ def test_an_id_of_any_characters_is_just_an_id(shop: Shop, order: str) -> None:
     assert (found["order_id"], found["customer_addr"]) == (order, HOSTILE_STREET)
     assert json.loads(found["lines"])[0]["item_name"] == HOSTILE_DISH
     assert found["order_total"] == Decimal("5.00")
-    (answered,) = json.loads(
-        tool_answer(shop.spark, "get_order_details", order, schema=shop.schema)
-    )
-    assert (answered["order_id"], answered["item_name"]) == (order, HOSTILE_DISH)
+    answer = tool_answer(shop.spark, "get_order_details", order, schema=shop.schema)
+    created, *_ = json.loads(answer)
+    assert (created["order_id"], created["location_name"]) == (order, "North")
+    assert json.loads(created["body"])["customer_addr"] == HOSTILE_STREET
 
 
 @pytest.mark.spark
@@ -271,9 +290,7 @@ def test_an_answer_for_a_model_is_json_with_utc_times_and_nulls(shop: Shop) -> N
     ]
     order = HOSTILE_IDS[2]
     answer = tool_answer(shop.spark, "get_order_details", order, schema=shop.schema)
-    assert [(row["order_id"], row["item_name"]) for row in json.loads(answer)] == [
-        (order, HOSTILE_DISH)
-    ]
+    assert [row["order_id"] for row in json.loads(answer)] == [order] * 4
 
 
 @pytest.mark.spark
@@ -349,12 +366,15 @@ def test_another_business_has_tools_of_its_own(spark: Any) -> None:
         write(spark, tables.lines, line, line_items_table(domain).columns)
         create_tools(spark, schema=schema, tables=tables, domain=domain)
         overview = call_tool(spark, "get_order_overview", "v", schema=schema).collect()[0].asDict()
+        details = call_tool(spark, "get_order_details", "v", schema=schema).collect()
     finally:
         spark.sql(f"DROP SCHEMA {schema} CASCADE")
     assert (overview["visit_id"], overview["clinic_id"], overview["ward"]) == ("v", 3, "B")
     assert overview["total_minutes"] == Decimal(9)
     assert json.loads(overview["lines"]) == [{"line": 1, "code": "X-ray"}]
     assert "order_total" not in overview
+    told = [(row.event_type, row.clinic_id, row.location_name) for row in details]
+    assert told == [("admitted", 3, None), ("discharged", 3, None)]
 
 
 @pytest.mark.parametrize(
@@ -390,6 +410,7 @@ def test_unity_catalog_gets_names_of_three_levels_and_no_defaults() -> None:
     texts = tools_ddl(catalog="caspersdev")
     for name, text in zip((LOCATION_VIEW, *TOOL_NAMES), texts, strict=True):
         assert f" `caspersdev`.`ai`.`{name}`" in text
+        assert "`locations`" not in text, "no dimension says what a location is called"
         assert "`lakeflow`.`all_events`" not in text.replace("`caspersdev`.`lakeflow`", "")
         assert ":" not in without_quoted(text)
         assert "DEFAULT" not in text

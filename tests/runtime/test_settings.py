@@ -27,6 +27,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "model_api": "chat",
         "model_questions": 1_000,
         "model_calls_a_day": 10_000,
+        "model_concurrency": 16,
         "model_fallback": "rules",
         "refund_agent_url": "",
         "complaint_agent_url": "",
@@ -178,7 +179,7 @@ ROOTS = {"local": "caspers_lib.cli", "workspace": "caspers_lib.runtime.workspace
 @pytest.mark.parametrize("runtime", get_args(Runtime))
 def test_every_setting_is_read_in_the_runtimes_that_take_it(runtime: Runtime) -> None:
     unread = set(parameters_of(runtime)) - settings_read_in(runtime)
-    assert unread == ({"llm_model"} if runtime == "workspace" else set())
+    assert unread == set()
 
 
 def settings_read_in(runtime: Runtime) -> set[str]:

@@ -17,6 +17,7 @@ class MlflowRegistry:
     Args:
         workspace: gets the versions.
         step: called before a model is logged.
+        configs: gets what each model was logged with, by its name.
     """
 
     exceptions = SimpleNamespace(MlflowException=MlflowException)
@@ -30,11 +31,15 @@ class MlflowRegistry:
     )
 
     def __init__(
-        self, workspace: LoopbackWorkspace, step: Callable[[str], None] = lambda _what: None
+        self,
+        workspace: LoopbackWorkspace,
+        step: Callable[[str], None] = lambda _what: None,
+        configs: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         self.workspace = workspace
         self.step = step
         self.logged: list[str] = []
+        self.configs = {} if configs is None else configs
         self.pyfunc = SimpleNamespace(log_model=self._log_model)
 
     def set_registry_uri(self, uri: str) -> None:
@@ -51,5 +56,6 @@ class MlflowRegistry:
         self.step(f"before log {registered_model_name}")
         version = self.workspace.add_model_version(registered_model_name)
         self.logged.append(registered_model_name)
+        self.configs[registered_model_name] = model_config
         self.step(f"after log {registered_model_name}")
         return SimpleNamespace(registered_model_version=version)

@@ -1,6 +1,6 @@
 """A batch's questions to a model: which are asked, what is written down, what stays open.
 
-Contract: DESIGN section 7. A batch is answered by the rules, or left pending, and its questions are
+A batch is answered by the rules, or left pending, and its questions are
 noted; then a bounded number of noted questions is asked, from this batch or an earlier one. A
 model's answer takes the rules' place, never the other way round. Each step can run again after a
 crash: what was paid for lies in the cache, and all writes are merges by key.
@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from caspers_lib.agents.model.asking import AnsweredQuestion
 from caspers_lib.agents.model.limits import Spent
-from caspers_lib.agents.tables import AgentTables, ensure_model_tables
+from caspers_lib.agents.tables import AgentTables
 from caspers_lib.domain import Table
 from caspers_lib.errors import SettingsError
 
@@ -61,7 +61,7 @@ class ModelAnswers:
     """How an agent uses a model beside its rules.
 
     Args:
-        asker: asks the model.
+        asker: asks the model; None only notes the questions, for another process to ask.
         fallback: what an order gets that the model did not get to: the rules' answer, or nothing
             yet. It is asked about again either way.
         questions_per_batch: questions asked in one batch, at least 1.
@@ -75,7 +75,7 @@ class ModelAnswers:
         SettingsError: a value is not allowed.
     """
 
-    asker: Asker
+    asker: Asker | None
     fallback: Fallback = "rules"
     questions_per_batch: int = 1_000
     recent_hours: float | None = None
@@ -107,7 +107,6 @@ class ModelAnswers:
             rules: rows of `target` by the rules, each key once.
             newest: the batch's newest delivery, aware; None where none is known.
         """
-        ensure_model_tables(rules.sparkSession, tables)
         key, asks = target.key[0], _source("agent_response") == "rules"
         if self.recent_hours is not None and newest is not None:
             since = (newest - timedelta(hours=self.recent_hours)).timestamp()
@@ -140,7 +139,6 @@ class ModelAnswers:
         Returns:
             key, order_id, ts, attempts; at most `questions_per_batch` rows.
         """
-        ensure_model_tables(spark, tables)
         rows = spark.read.table(tables.open_questions.name)
         mine = rows.where((F.col("agent") == agent) & (F.col("state") == "pending"))
         first = mine.orderBy("ts", "key").limit(self.questions_per_batch)
@@ -166,7 +164,10 @@ class ModelAnswers:
             questions: these, as `prompts` makes them.
             rules: rows of `target` by the rules for these keys.
         """
-        batch = _Batch(self, open_questions.sparkSession, agent, tables, target, open_questions)
+        if self.asker is None:
+            return
+        spark = open_questions.sparkSession
+        batch = _Batch(self, self.asker, spark, agent, tables, target, open_questions)
         asked = batch.ask(questions)
         batch.record(asked)
         batch.merge_answers(asked, rules)
@@ -176,6 +177,7 @@ class ModelAnswers:
 @dataclass(frozen=True, slots=True)
 class _Batch:
     path: ModelAnswers
+    asker: Asker
     spark: "SparkSession"
     agent: str
     tables: AgentTables
@@ -191,7 +193,7 @@ class _Batch:
         frame = self.spark.createDataFrame(held, schema=_HELD)
         orders = dict(zip(held["key"].to_pylist(), held["order_id"].to_pylist(), strict=True))
         answers = (
-            self.path.asker.answers(
+            self.asker.answers(
                 frame, spent_since_midnight(self.spark, self.agent, self.tables, asked_at)
             )
             if orders
@@ -209,7 +211,7 @@ class _Batch:
 
     def record(self, asked: DataFrame) -> None:
         """What was asked and what it cost."""
-        record_calls(asked, self.agent, self.path.asker.model, self.tables)
+        record_calls(asked, self.agent, self.asker.model, self.tables)
 
     def merge_answers(self, asked: DataFrame, rules: DataFrame) -> None:
         """A model's answers take the place of the rules'; what is put aside is the rules' own."""

@@ -35,6 +35,8 @@ __all__ = [
     "Question",
     "answer_question",
     "answer_questions",
+    "asked_format",
+    "checked_response",
 ]
 
 logger = logging.getLogger(__name__)
@@ -111,7 +113,6 @@ def answer_questions(
     kind: AskedKind,
     *,
     folder: Path | None = None,
-    share: float = 1.0,
     spent_today: Spent = _NOTHING,
     make_client: ClientMaker = ModelClient,
 ) -> list[AnsweredQuestion]:
@@ -122,24 +123,21 @@ def answer_questions(
         settings: the endpoint, limits and prices.
         kind: the answer asked for.
         folder: where answers that were paid for are kept; None keeps none.
-        share: this call's share of the batch, above 0 up to 1, where several processes answer it.
-        spent_today: what the whole batch's agent has spent before on this UTC day.
+        spent_today: what the agent has spent before on this UTC day.
         make_client: makes the client.
 
     Returns:
         A result for each question, in their order.
 
     Raises:
-        SettingsError: httpx is not installed, or the share is not allowed.
+        SettingsError: httpx is not installed.
     """
     if not questions:
         return []
     cache = None if folder is None else AnswerCache(folder)
 
     async def answers() -> list[AnsweredQuestion]:
-        async with make_client(
-            settings.shared(share), spent_today=spent_today.shared(share)
-        ) as client:
+        async with make_client(settings, spent_today=spent_today) as client:
             return await _answered(client, cache, questions, kind)
 
     return _run(answers)
@@ -175,7 +173,7 @@ async def answer_question(
     spent, conversation, broken = Spent(), question.messages, ""
     for _ in ("ask",) if client.settings.is_agent else ("ask", "repair"):
         try:
-            reply = await client.ask(conversation, _form(kind))
+            reply = await client.ask(conversation, asked_format(kind))
         except ModelError as error:
             spent += Spent(error.calls, error.input_tokens, error.output_tokens, error.usd)
             after = f" (before that: {broken})" if broken else ""
@@ -186,7 +184,9 @@ async def answer_question(
             )
         spent += Spent(reply.calls, reply.input_tokens, reply.output_tokens, reply.usd)
         try:
-            response = _response(reply.text, question, kind, client.settings)
+            response = checked_response(
+                reply.text, question, kind, is_agent=client.settings.is_agent
+            )
         except AnswerError as error:
             broken = error.message
             if reply.is_cut:
@@ -196,6 +196,10 @@ async def answer_question(
                 break
             conversation = (*question.messages, *_repair(reply.text, broken))
             continue
+        if reply.in_models_place:
+            # The stream's own rules say the same; the question waits for the model.
+            why = "The agent's model gave no answer; its rules did"
+            return _result(question, spent, monotonic() - began, kind="unavailable", reason=why)
         if cache and reply.text:
             await _keep(cache, key, reply.text, spent)
         return _result(question, spent, monotonic() - began, response=response)
@@ -234,10 +238,25 @@ async def _answered_whatever_happens(
         return _result(question, Spent(), 0.0, kind="failed", reason=reason)
 
 
-def _response(
-    text: str | None, question: Question, kind: AskedKind, settings: ModelSettings
+def asked_format(kind: AskedKind) -> dict[str, object] | None:
+    """The response format that a model is asked for; None for a customer's text."""
+    return None if kind is ComplaintText else response_format(cast("AnswerKind", kind))
+
+
+def checked_response(
+    text: str | None, question: Question, kind: AskedKind, *, is_agent: bool = False
 ) -> str:
-    """The answer that a text holds, as it is stored."""
+    """The answer that a model's text holds, as it is stored.
+
+    Args:
+        text: what the model wrote.
+        question: what it was asked.
+        kind: the answer asked for.
+        is_agent: whether an agent wrote it, which says itself who answered.
+
+    Raises:
+        AnswerError: it holds none that keeps the contract.
+    """
     if kind is ComplaintText:
         return parsed_text(text).model_dump_json()
     return parsed_answer(
@@ -245,12 +264,8 @@ def _response(
         cast("AnswerKind", kind),
         order_total=question.order_total,
         order_id=question.order_id,
-        keeps_source=settings.is_agent,
+        keeps_source=is_agent,
     ).model_dump_json()
-
-
-def _form(kind: AskedKind) -> dict[str, object] | None:
-    return None if kind is ComplaintText else response_format(cast("AnswerKind", kind))
 
 
 def _repair(text: str | None, broken: str) -> tuple[Message, Message]:
@@ -286,7 +301,7 @@ async def _from_cache(
     if found is None:
         return None
     try:
-        return _response(found.text, question, kind, settings)
+        return checked_response(found.text, question, kind, is_agent=settings.is_agent)
     except AnswerError:
         await asyncio.to_thread(cache.remove, key)
         return None

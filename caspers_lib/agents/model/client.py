@@ -63,6 +63,7 @@ class ModelReply:
         calls: requests sent, failed ones included.
         seconds: from the question to the reply, waits included.
         is_cut: whether the limit of output tokens ended it.
+        in_models_place: whether a served agent's rules wrote it because its model did not.
     """
 
     text: str | None
@@ -72,6 +73,7 @@ class ModelReply:
     calls: int
     seconds: float
     is_cut: bool = False
+    in_models_place: bool = False
 
 
 class ModelClient:
@@ -190,6 +192,7 @@ class ModelClient:
                     calls=spent.calls,
                     seconds=self._monotonic() - began,
                     is_cut=outcome.is_cut,
+                    in_models_place=outcome.in_models_place,
                 )
             pause = self._pause_before_next(outcome, tries)
             if pause is None:

@@ -1,6 +1,6 @@
 """Complaint texts written by a model, for as many of a batch as it may be asked about.
 
-Contract: DESIGN section 7. Which orders complain, about what and under which id is drawn as ever;
+Which orders complain, about what and under which id is drawn as ever;
 only the words are the model's. What it does not write the rules write, for good: a customer's text
 doesn't change once somebody has read it.
 """
@@ -20,7 +20,7 @@ from caspers_lib.agents.model.answers import (
     utc_now,
 )
 from caspers_lib.agents.model.complaint_prompt import complaint_prompt
-from caspers_lib.agents.tables import AgentTables, ensure_model_tables
+from caspers_lib.agents.tables import AgentTables
 from caspers_lib.errors import SettingsError
 
 __all__ = ["ComplaintWriter"]
@@ -72,7 +72,6 @@ class ComplaintWriter:
             The same rows; `generated_by` is the model's name where the words are its own.
         """
         spark = complaints.sparkSession
-        ensure_model_tables(spark, tables)
         asked_at = self.now()
         known = spark.read.table(tables.complaints.name).select("complaint_id")
         new = complaints.join(known, "complaint_id", "left_anti").select("complaint_id", "order_id")

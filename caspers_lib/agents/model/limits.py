@@ -37,15 +37,6 @@ class Spent:
     output_tokens: int = 0
     usd: Decimal = Decimal(0)
 
-    def shared(self, share: float) -> "Spent":
-        """A share of it, rounded up."""
-        return Spent(
-            math.ceil(self.calls * share),
-            math.ceil(self.input_tokens * share),
-            math.ceil(self.output_tokens * share),
-            self.usd * Decimal(str(share)),
-        )
-
     @property
     def tokens(self) -> int:
         """Tokens of input and output together."""

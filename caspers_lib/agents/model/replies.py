@@ -30,12 +30,14 @@ class CallReply:
         input_tokens: tokens of the question; None where the server does not say.
         output_tokens: tokens of the text; None where the server does not say.
         is_cut: whether the limit of output tokens ended it, be it within its thoughts.
+        in_models_place: whether a served agent's rules wrote it because its model did not.
     """
 
     text: str | None
     input_tokens: int | None
     output_tokens: int | None
     is_cut: bool = False
+    in_models_place: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,12 +182,13 @@ def reply_of(
     if parts is None:
         missing = "choices" if api == "chat" else "output"
         return _unreadable(f"JSON without {missing}{_said(body, secret)}")
-    usage = document.get("usage")
+    usage, outputs = document.get("usage"), document.get("custom_outputs")
     return CallReply(
         text=redacted("".join(parts), secret) if parts else None,
         input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
         output_tokens=_count(usage, "completion_tokens", "output_tokens"),
         is_cut=_is_cut(document),
+        in_models_place=isinstance(outputs, dict) and outputs.get("in_models_place") is True,
     )
 
 

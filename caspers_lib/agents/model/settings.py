@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 from urllib.parse import urlsplit
@@ -52,14 +52,6 @@ class Limits:
             value = getattr(self, name)
             _check(f"limit of {name}", value, _optional(_whole(0)), "0 or more, or None")
         _check("limit of usd", self.usd, _optional(_decimal), "a Decimal of 0 or more, or None")
-
-    def shared(self, share: float) -> "Limits":
-        """A share of the limits, rounded down."""
-        return Limits(
-            calls=None if self.calls is None else math.floor(self.calls * share),
-            tokens=None if self.tokens is None else math.floor(self.tokens * share),
-            usd=None if self.usd is None else self.usd * Decimal(str(share)),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,29 +131,6 @@ class ModelSettings:
         """What so many tokens cost in USD, exactly."""
         price_in, price_out = self.usd_per_million_input, self.usd_per_million_output
         return (input_tokens * price_in + output_tokens * price_out) / _MILLION
-
-    def shared(self, share: float) -> "ModelSettings":
-        """The settings for one of several processes that answer a batch at the same time.
-
-        Args:
-            share: this process's share, above 0 up to 1.
-
-        Returns:
-            Settings with that share of the batch's budget, the concurrency (at least 1) and the
-            calls a minute, and of the day's budget.
-
-        Raises:
-            SettingsError: the share is outside its range.
-        """
-        _check("share", share, _number(0, 1, above=True), "above 0 and at most 1")
-        rate = self.calls_per_minute
-        return replace(
-            self,
-            batch_budget=self.batch_budget.shared(share),
-            day_budget=self.day_budget.shared(share),
-            concurrency=max(1, math.floor(self.concurrency * share)),
-            calls_per_minute=None if rate is None else rate * share,
-        )
 
 
 _Test = Callable[[object], bool]

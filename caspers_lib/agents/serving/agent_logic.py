@@ -60,6 +60,7 @@ class AgentReply:
             None for nothing.
         input_tokens: tokens that a model was sent.
         output_tokens: tokens that it wrote.
+        in_models_place: whether the rules answered because the model did not.
     """
 
     answer: str | None
@@ -67,6 +68,7 @@ class AgentReply:
     note: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    in_models_place: bool = False
 
 
 class AgentLogic(Protocol):
@@ -236,7 +238,8 @@ def _modelled(ask: AskModel, question: Question, kind: AnswerKind, rules: AgentR
 
 def _instead(rules: AgentReply, reason: str) -> AgentReply:
     why = f"The rules answered in the model's place: {reason}"
-    return replace(rules, note=f"{why}; {rules.note}" if rules.note else why)
+    note = f"{why}; {rules.note}" if rules.note else why
+    return replace(rules, note=note, in_models_place=True)
 
 
 def _refusal(request: Unreadable) -> AgentReply:

@@ -62,9 +62,9 @@ class AgentResources:
         """Refuse names that mean nothing."""
         if self.model_endpoint is not None:
             checked_endpoint_name(self.model_endpoint)
-        if self.warehouse_id is not None and not re.fullmatch("[A-Za-z0-9]+", self.warehouse_id):
+        if self.warehouse_id is not None and not re.fullmatch("[A-Za-z0-9-]+", self.warehouse_id):
             raise SettingsError(
-                f"warehouse_id is {excerpt(self.warehouse_id)}; it must be letters and digits"
+                f"warehouse_id is {excerpt(self.warehouse_id)}; it must be letters, digits, -"
             )
 
 

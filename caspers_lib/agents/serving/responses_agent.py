@@ -58,7 +58,8 @@ class CaspersResponsesAgent(ResponsesAgent):
 
         Returns:
             A completed response whose text is the answer as JSON, or a failed one with the reason.
-            `custom_outputs` say who answered, and a note for people.
+            `custom_outputs` say who answered, a note for people, and `in_models_place` where
+            the rules answered because the model did not.
         """
         reply, error = self._reply(request)
         said_by: dict[str, object] = {"answered_by": reply.answered_by}
@@ -74,7 +75,9 @@ class CaspersResponsesAgent(ResponsesAgent):
             status="completed",
             output=[self._message(reply.answer)],
             usage=_usage(reply),
-            custom_outputs=said_by | ({"note": reply.note} if reply.note else {}),
+            custom_outputs=said_by
+            | ({"note": reply.note} if reply.note else {})
+            | ({"in_models_place": True} if reply.in_models_place else {}),
         )
 
     def predict_stream(  # type: ignore[override]

@@ -19,7 +19,7 @@ from caspers_lib.errors import CaspersError, first_cause
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
-__all__ = ["ClientMaker", "model_settings", "served_logic", "set_served_model"]
+__all__ = ["ClientMaker", "endpoint_settings", "served_logic", "set_served_model"]
 
 ClientMaker = Callable[[], "WorkspaceClient"]
 """Makes the workspace's client; called when one is needed."""
@@ -56,7 +56,7 @@ def served_logic(
     endpoint, warehouse = config.get("model_endpoint"), config.get("warehouse_id")
     ask = facts_of = None
     if endpoint:
-        ask = ModelThread(lambda: model_settings(str(endpoint), client()))
+        ask = ModelThread(lambda: endpoint_settings(str(endpoint), client()))
     if warehouse:
         facts_of = WarehouseLookup(
             client=client,
@@ -67,7 +67,7 @@ def served_logic(
     return agent_logic(kind, facts_of=facts_of, ask=ask)
 
 
-def model_settings(endpoint: str, client: "WorkspaceClient") -> ModelSettings:
+def endpoint_settings(endpoint: str, client: "WorkspaceClient") -> ModelSettings:
     """How a serving endpoint of the workspace is asked, with a token that is valid now.
 
     Args:
@@ -103,6 +103,6 @@ def _workspace() -> "WorkspaceClient":
 
 def _no_access(error: Exception) -> CaspersError:
     return CaspersError(
-        f"The workspace gives the agent no access: {first_cause(error)}",
-        hint="declare what it uses when it is logged",
+        f"The workspace gives no access to its endpoints: {first_cause(error)}",
+        hint="log in again; a served agent declares what it uses when it is logged",
     )

@@ -1,10 +1,11 @@
 """The tasks of the agents: their SQL tools, models and endpoints, and their streams.
 
-Contract: DESIGN section 9. Each may be called again: what is there already is kept.
+Each may be called again: what is there already is kept.
 """
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import caspers_lib
@@ -101,8 +102,11 @@ def complaint_agent_stream(workspace: Workspace) -> TaskOutcome:
 
 def _agent(workspace: Workspace, task: str, kind: AgentKind, endpoint: str) -> TaskOutcome:
     made = list(workspace.ledger.ensure_all(_tools(workspace)))
-    resources = AgentResources(warehouse_id=workspace.settings.warehouse_id or None)
-    catalog = workspace.settings.catalog
+    settings = workspace.settings
+    resources = AgentResources(
+        model_endpoint=settings.llm_model, warehouse_id=settings.warehouse_id or None
+    )
+    catalog = settings.catalog
     model = agent_model_name(kind, catalog=catalog)
     print_ = _digest([_code_digest(), catalog, repr(resources)])
     registered = workspace.ledger.ensure(
@@ -127,9 +131,10 @@ def _agent(workspace: Workspace, task: str, kind: AgentKind, endpoint: str) -> T
 
 def _tools(workspace: Workspace) -> list[Wanted]:
     """The view and the functions; each anew where its text has changed."""
-    catalog = workspace.lakehouse.catalog
+    catalog, schema = workspace.lakehouse.catalog, workspace.settings.simulator_schema
     names = (LOCATION_VIEW, *TOOL_NAMES)
-    statements = tools_ddl(catalog=catalog, tables=agent_tables_in(catalog))
+    tables = replace(agent_tables_in(catalog), dimensions=schema)
+    statements = tools_ddl(catalog=catalog, tables=tables)
     return [
         Wanted(
             kind="view" if name == LOCATION_VIEW else "function",
@@ -145,16 +150,17 @@ def _stream(workspace: Workspace, task: str, stream: StreamName) -> TaskOutcome:
     tables = agent_tables_in(workspace.lakehouse.catalog)
     both = [tables.complaints, tables.responses]
     own = [tables.recommendations] if stream == "refunds" else both
+    own += [tables.model_calls, tables.open_questions]
     made = workspace.ledger.ensure_all([_table(workspace, table) for table in own])
     events = ".".join(tables.events.split(".")[-2:])
+    done = f"waits for Spark_Declarative_Pipeline: there is no table {events} yet"
     there = asked(
         f"The table {events} can't be read",
         lambda: workspace.client.tables.exists(workspace.full_name(events)),
     )
-    done = f"waits for Spark_Declarative_Pipeline: there is no table {events} yet"
     if there.table_exists:
-        workspace.lakehouse.run_stream(stream)
-        done = "all up to now is answered"
+        who = workspace.lakehouse.run_stream(stream, workspace.client)
+        done = f"all up to now, by {who}"
         if stream == "refunds" and refresh(workspace):
             done = f"{done}; the orders' synced tables follow"
     return TaskOutcome(task=task, done=done, resources=made)

@@ -19,6 +19,7 @@ from caspers_lib.runtime.settings import Settings
 from caspers_lib.spark_sql import quote_name
 
 if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
     from pyspark.sql import SparkSession
 
 __all__ = ["Lakehouse", "SparkLakehouse", "StreamName", "agent_tables_in"]
@@ -62,8 +63,13 @@ class Lakehouse(Protocol):
     def execute(self, statement: str) -> None:
         """Run a SQL statement of our own."""
 
-    def run_stream(self, name: StreamName) -> None:
-        """Take what is new through an agent's stream."""
+    def run_stream(self, name: StreamName, client: "WorkspaceClient") -> str:
+        """Take what is new through an agent's stream; who answers, in words.
+
+        Args:
+            name: which stream.
+            client: has the agents' endpoints.
+        """
 
 
 def agent_tables_in(catalog: str | None) -> AgentTables:
@@ -190,23 +196,30 @@ class SparkLakehouse:
         """See `Lakehouse`."""
         self.spark.sql(statement)
 
-    def run_stream(self, name: StreamName) -> None:
+    def run_stream(self, name: StreamName, client: "WorkspaceClient") -> str:
         """See `Lakehouse`."""
         from caspers_lib.agents import streams
+        from caspers_lib.runtime.agent_models import (
+            workspace_agent_model,
+            workspace_complaint_writer,
+        )
 
         # A stream's queries take names as they stand, and a catalog's may need quotes.
         tables = agent_tables_in(self.catalog and quote_name(self.catalog))
         schema = "recommender" if name == "refunds" else "complaints"
-        checkpoint = str(self._volume(schema, "checkpoints") / name)
+        kept = self._volume(schema, "checkpoints")
+        checkpoint, domain = str(kept / name), self.domain
         if name == "complaints":
+            writer = workspace_complaint_writer(self.settings)
             rate = self.settings.complaint_rate
             streams.run_complaint_stream(
-                self.spark, checkpoint, rate, _SEED, tables=tables, domain=self.domain
+                self.spark, checkpoint, rate, _SEED, tables=tables, domain=domain, writer=writer
             )
-        elif name == "refunds":
-            streams.run_refund_stream(self.spark, checkpoint, tables=tables, domain=self.domain)
-        else:
-            streams.run_response_stream(self.spark, checkpoint, tables=tables, domain=self.domain)
+            return writer.asker.model
+        run = streams.run_refund_stream if name == "refunds" else streams.run_response_stream
+        model, who = workspace_agent_model(self.settings, name, client, cache=kept / "answers")
+        run(self.spark, checkpoint, tables=tables, domain=domain, model=model)
+        return who
 
     @property
     def _dataset(self) -> Path:

@@ -21,9 +21,9 @@ from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.streams import run_complaint_stream, run_refund_stream
-from caspers_lib.errors import AnswerError, CaspersError, SettingsError
+from caspers_lib.errors import AnswerError, CaspersError
 from tests.agents.model.test_answers import HOSTILE, KNOWN, UNKNOWN
-from tests.agents.model_server import INJECTED, KEY, ModelServer, said
+from tests.agents.model_server import INJECTED, KEY, ModelServer, said, sent
 from tests.agents.test_streams import Order
 
 NOTHING = {"refund_usd": 0, "refund_class": "none", "reason": "On time."}
@@ -36,9 +36,7 @@ def asker(url: str, cache: Path, **changed: Any) -> HttpAsker:
         base_url=url, model="m", api_key=SecretStr(KEY), concurrency=4, max_retries=0, **changed
     )
     told = refund_instructions(RefundPolicy())
-    return HttpAsker(
-        settings=settings, kind=RefundAnswer, instructions=told, cache=str(cache), partitions=2
-    )
+    return HttpAsker(settings=settings, kind=RefundAnswer, instructions=told, cache=str(cache))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def sources(filled: Any, tables: Any) -> dict[str, str]:
 
 
 @pytest.mark.spark
-def test_J5_a_stream_asks_within_its_partitions_and_pays_once(filled: Any, tmp_path: Path) -> None:
+def test_J5_a_stream_asks_side_by_side_and_pays_once(filled: Any, tmp_path: Path) -> None:
     def run(name: str, server: ModelServer) -> dict[str, str]:
         tables = filled.fresh_outputs(name)
         model = ModelAnswers(asker=asker(server.url, tmp_path / "cache"))
@@ -115,7 +113,7 @@ def test_J6_a_model_writes_the_texts_and_draws_nothing(filled: Any, tmp_path: Pa
     text = "It took \u4e45 & <b>cold</b>"
     with ModelServer([*[said("\x00")] * 2], then=said(f'"{text}"')).running() as server:
         ask = replace(asker(server.url, tmp_path / "a"), kind=ComplaintText)
-        ask = replace(ask, settings=replace(ask.settings, concurrency=2), partitions=1)
+        ask = replace(ask, settings=replace(ask.settings, concurrency=2))
         written = run("written", ComplaintWriter(asker=ask, texts_per_batch=5))
         asked = [json.loads(r.said[1]["content"]) for r in server.requests]
     assert {key: row[0] for key, row in written.items()} == {k: r[0] for k, r in by_rules.items()}
@@ -209,12 +207,6 @@ def test_a_key_is_not_shown_by_what_asks() -> None:
     assert KEY not in repr(asker("http://127.0.0.1:1/v1", Path("x")))
 
 
-def test_no_partition_is_refused() -> None:
-    settings = ModelSettings(base_url="http://127.0.0.1:1/v1", model="m")
-    with pytest.raises(SettingsError, match="partitions"):
-        HttpAsker(settings=settings, kind=RefundAnswer, instructions="", partitions=0)
-
-
 def agent_answer(source: str) -> ModelServer:
     return ModelServer(then=said(json.dumps({**NOTHING, "source": source})))
 
@@ -232,6 +224,20 @@ def test_a_served_agent_that_cannot_judge_gives_no_answer_and_is_not_asked_twice
         assert len(server.requests) == 1
     assert (answered.response, answered.kind) == (None, "unreadable")
     assert "source is 'error'" in (answered.reason or "")
+
+
+def test_what_an_agent_says_in_its_models_place_is_not_kept(tmp_path: Path) -> None:
+    text = json.dumps({**NOTHING, "source": "rules"})
+    output = [{"type": "message", "content": [{"type": "output_text", "text": text}]}]
+    instead = json.dumps({"output": output, "custom_outputs": {"in_models_place": True}})
+    script = [sent(instead.encode()), said(json.dumps({**NOTHING, "source": "model"}))]
+    with ModelServer(script).running() as server:
+        settings = agent_settings(server.url)
+        (first,), (later,) = (
+            answer_questions([QUESTION], settings, RefundAnswer, folder=tmp_path) for _ in script[:]
+        )
+    assert (first.kind, first.response) == ("unavailable", None)
+    assert json.loads(later.response or "")["source"] == "model"
 
 
 QUESTION = Question(

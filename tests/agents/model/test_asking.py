@@ -22,7 +22,6 @@ from caspers_lib.agents.model.asking import (
 )
 from caspers_lib.agents.model.client import Limits, Message, ModelClient, ModelSettings
 from caspers_lib.agents.model.limits import Spent
-from caspers_lib.errors import SettingsError
 from tests.agents.model_server import (
     BUSY,
     FENCED,
@@ -76,9 +75,7 @@ def quick_client(settings: ModelSettings, *, spent_today: Spent) -> ModelClient:
 def answers(
     server: ModelServer, questions: Sequence[Question], kind: Any = RefundAnswer, **changed: Any
 ) -> list[AnsweredQuestion]:
-    own = {
-        name: changed.pop(name) for name in ("folder", "share", "spent_today") if name in changed
-    }
+    own = {name: changed.pop(name) for name in ("folder", "spent_today") if name in changed}
     made = settings(server, **changed)
     return answer_questions(questions, made, kind, make_client=quick_client, **own)
 
@@ -269,13 +266,10 @@ def test_a_fault_with_one_question_costs_the_others_nothing(
     assert KEY not in caplog.text
 
 
-def test_one_of_several_processes_spends_its_share() -> None:
-    limits, spent = Limits(calls=10), Spent(calls=2)
+def test_what_was_spent_before_counts_for_the_day() -> None:
     asked = [question(n) for n in range(9)]
     with ModelServer().running() as server:
-        batch = answers(server, asked, batch_budget=limits, share=0.5)
-        day = answers(server, asked, day_budget=limits, share=0.5, spent_today=spent)
-    assert [a.calls for a in batch].count(1) == 5
+        day = answers(server, asked, day_budget=Limits(calls=10), spent_today=Spent(calls=6))
     assert [a.calls for a in day].count(1) == 4
 
 
@@ -288,11 +282,6 @@ def test_it_works_where_an_event_loop_runs_already() -> None:
         [answer] = asyncio.run(notebook())
         assert threading.active_count() <= threads
     assert answer.response == STORED
-
-
-def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(SettingsError, match="share is 0"):
-        answers(ModelServer(), [question()], base_url="http://127.0.0.1:9/v1", share=0)
 
 
 # The cache ----------------------------------------------------------------------------------------

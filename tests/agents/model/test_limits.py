@@ -271,14 +271,6 @@ def test_no_order_of_calls_passes_a_limit_when_estimates_hold(data: st.DataObjec
     assert subject.spent.usd <= Decimal("0.20")
 
 
-def test_a_share_of_limits_is_rounded_down_and_of_what_was_spent_up() -> None:
-    assert Limits(calls=10, tokens=7, usd=Decimal(1)).shared(0.25) == Limits(
-        calls=2, tokens=1, usd=Decimal("0.25")
-    )
-    assert Limits().shared(0.1) == Limits()
-    assert Spent(10, 7, 1, Decimal(1)).shared(0.25) == Spent(3, 2, 1, Decimal("0.25"))
-
-
 # Settings -----------------------------------------------------------------------------------------
 
 
@@ -346,16 +338,3 @@ def test_prices_are_by_the_million() -> None:
         usd_per_million_input=Decimal("0.15"), usd_per_million_output=Decimal("0.60")
     )
     assert subject.usd(1_000, 100) == Decimal("0.00021")
-
-
-def test_one_of_several_processes_gets_its_share() -> None:
-    limits = Limits(calls=100)
-    subject = settings(
-        concurrency=10, calls_per_minute=60, batch_budget=limits, day_budget=limits
-    ).shared(0.25)
-    assert (subject.concurrency, subject.calls_per_minute) == (2, 15)
-    assert subject.batch_budget == subject.day_budget == Limits(calls=25)
-    assert settings(concurrency=2).shared(0.1).concurrency == 1
-    for share in (0, 1.1, float("nan")):
-        with pytest.raises(SettingsError, match="share is"):
-            settings().shared(share)

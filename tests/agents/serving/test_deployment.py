@@ -20,7 +20,7 @@ from caspers_lib.agents.model.endpoint_names import checked_endpoint_name
 from caspers_lib.agents.serving.agent_logic import AgentKind, ComplaintAgent, RefundAgent
 from caspers_lib.agents.serving.deployment import AgentResources, DeployedAgent, log_and_deploy
 from caspers_lib.agents.serving.quiet_mlflow import mlflow as real_mlflow
-from caspers_lib.agents.serving.served import model_settings, served_logic
+from caspers_lib.agents.serving.served import endpoint_settings, served_logic
 from caspers_lib.errors import CaspersError, SettingsError
 from tests.agents.serving.test_agent_logic import ALONE, COMPLAINT, FACTS, HOSTILE, said
 
@@ -438,7 +438,7 @@ def test_an_order_that_is_under_way_has_no_refund_yet() -> None:
 
 def test_a_served_agent_asks_its_model_with_a_token_of_now() -> None:
     workspace = FakeWorkspace()
-    first, second = (model_settings("llm", workspace) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (endpoint_settings("llm", workspace) for _ in range(2))  # type: ignore[arg-type]
     assert (first.secret, second.secret) == ("token-1", "token-2")
     assert (first.base_url, first.model) == ("https://host/serving-endpoints", "llm")
     assert "token-1" not in repr(first)
@@ -452,7 +452,7 @@ def test_a_served_agent_without_a_token_answers_by_the_rules() -> None:
     agent = served_logic("refund", {"model_endpoint": "llm"}, client=Locked)  # type: ignore[arg-type]
     reply = agent.reply(said(FACTS))
     assert reply.answered_by == "rules"
-    assert (reply.note or "").endswith("The workspace gives the agent no access: no token")
+    assert (reply.note or "").endswith("gives no access to its endpoints: no token")
 
 
 def test_a_served_agent_without_a_model_or_lookup_asks_nobody() -> None:
