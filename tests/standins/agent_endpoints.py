@@ -48,9 +48,10 @@ class AgentEndpoints:
         assert config
         assert config.served_entities
         model = config.served_entities[0].entity_name or ""
-        agent = self._agents.setdefault(model, self._agent(model))
+        if model not in self._agents:
+            self._agents[model] = self._agent(model)
         known = {key: value for key, value in body.items() if key != "model"}
-        return agent.predict(ResponsesAgentRequest(**known)).model_dump()
+        return self._agents[model].predict(ResponsesAgentRequest(**known)).model_dump()
 
     def _agent(self, model: str) -> CaspersResponsesAgent:
         found = re.search("(refund|complaint)_agent$", model)
