@@ -41,6 +41,11 @@ class AgentEndpoints:
         self.asked: list[str] = []  # the orders that the model answered about
         self._agents: dict[str, CaspersResponsesAgent] = {}
 
+    def recover(self) -> None:
+        """Let the model answer again; new agents don't wait until a circuit breaker closes."""
+        self.is_down = False
+        self._agents.clear()
+
     def __call__(self, name: str, body: Document) -> Document:
         if name == MODEL:
             return self._model(body)

@@ -27,7 +27,7 @@ from caspers_lib.runtime.workspace import (
     refund_recommender_stream,
 )
 from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse
-from caspers_lib.runtime.workspace.state_stores import FileResourceStore
+from caspers_lib.runtime.workspace.state_stores import DeltaResourceStore
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from tests.agents.conftest import EVENT_SCHEMA
 from tests.agents.test_streams import Order
@@ -100,12 +100,12 @@ def shop(spark: Any, tmp_path: Path) -> Iterator[Shop]:
             settings,
             client,
             SparkLakehouse.here(spark, settings, tmp_path),
-            FileResourceStore(tmp_path / "resources.json", loopback.url, "all"),
+            DeltaResourceStore(spark, loopback.url, "all"),
             mlflow=cast("Any", MlflowRegistry(loopback, configs=configs)),
         )
         yield Shop(spark, loopback, workspace, endpoints)
     spark.sql("DROP TEMPORARY FUNCTION IF EXISTS ai_query")
-    for schema in SCHEMAS:
+    for schema in (*SCHEMAS, "_internal_state"):
         spark.sql(f"DROP SCHEMA {schema} CASCADE")
 
 
@@ -133,7 +133,7 @@ def test_refunds_come_from_the_model_once_an_order_and_from_the_rules_when_it_is
     refund_recommender_agent(shop.workspace)
     [config] = shop.endpoints.configs.values()
     assert config["model_endpoint"] == MODEL
-    assert "by caspers_refund_agent;" in refund_recommender_stream(shop.workspace).done
+    assert "by caspers_refund_agent" in refund_recommender_stream(shop.workspace).done
     assert (shop.sources(table), shop.open()) == ({"model": 7}, 0)
     refund_recommender_stream(shop.workspace)
     assert sorted(shop.endpoints.asked) == [f"o-{n}" for n in range(7)]
@@ -142,7 +142,7 @@ def test_refunds_come_from_the_model_once_an_order_and_from_the_rules_when_it_is
     shop.deliver(LATER)
     refund_recommender_stream(shop.workspace)
     assert (shop.sources(table), shop.open()) == ({"model": 7, "rules": 3}, 3)
-    shop.endpoints.is_down = False
+    shop.endpoints.recover()
     shop.loopback.deny("POST /serving-endpoints/responses")
     refund_recommender_stream(shop.workspace)
     assert (shop.sources(table), shop.open()) == ({"model": 7, "rules": 3}, 3)
@@ -174,7 +174,7 @@ def test_complaints_and_answers_come_from_the_model_and_from_the_rules_when_it_i
     assert written() == {"rules": 7}, "there is no ai_query"
     shop.spark.sql(AI_QUERY)
     shop.deliver(LATER)
-    assert f"by {MODEL};" in complaint_generator_stream(shop.workspace).done
+    assert f"by {MODEL}" in complaint_generator_stream(shop.workspace).done
     complaint_generator_stream(shop.workspace)
     assert written() == {"rules": 7, MODEL: 3}
     spent = shop.spark.read.table(AGENT_TABLES.model_calls.name).where("agent = 'complaints'")
@@ -197,7 +197,7 @@ def test_complaints_and_answers_come_from_the_model_and_from_the_rules_when_it_i
     shop.endpoints.is_down = True
     complaint_agent_stream(shop.workspace)
     assert (shop.sources(table), shop.open()) == ({"rules": 11}, 11)
-    shop.endpoints.is_down = False
+    shop.endpoints.recover()
     complaint_agent_stream(shop.workspace)
     assert (shop.sources(table), shop.open()) == ({"model": 11}, 0)
     complaint_agent_stream(shop.workspace)
