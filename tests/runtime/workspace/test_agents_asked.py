@@ -27,10 +27,10 @@ from caspers_lib.runtime.workspace import (
     refund_recommender_stream,
 )
 from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse
-from caspers_lib.runtime.workspace.state_stores import DeltaResourceStore
 from caspers_lib.testing.workspace import LoopbackWorkspace
 from tests.agents.conftest import EVENT_SCHEMA
 from tests.agents.test_streams import Order
+from tests.runtime.workspace.conftest import AccountOnPaper
 from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.databricks_notebook import CATALOG, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
@@ -100,12 +100,12 @@ def shop(spark: Any, tmp_path: Path) -> Iterator[Shop]:
             settings,
             client,
             SparkLakehouse.here(spark, settings, tmp_path),
-            DeltaResourceStore(spark, loopback.url, "all"),
+            AccountOnPaper({}),
             mlflow=cast("Any", MlflowRegistry(loopback, configs=configs)),
         )
         yield Shop(spark, loopback, workspace, endpoints)
     spark.sql("DROP TEMPORARY FUNCTION IF EXISTS ai_query")
-    for schema in (*SCHEMAS, "_internal_state"):
+    for schema in SCHEMAS:
         spark.sql(f"DROP SCHEMA {schema} CASCADE")
 
 
