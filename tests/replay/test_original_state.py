@@ -49,7 +49,7 @@ def test_it_goes_on_exactly_where_the_original_stood(
     assert set(written_lines(taken_over)) == set(written_lines(whole)) - before
     assert tick.state.shift_seconds == first.shift_seconds
     assert tick.state.simulation_start == START
-    assert json.loads((taken_over / "misc" / STATE_FILE).read_text())["version"] == 3
+    assert json.loads((taken_over / "misc" / STATE_FILE).read_text())["version"] == 4
 
 
 def test_the_speed_before_it_does_not_matter(

@@ -35,7 +35,8 @@ from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.databricks_notebook import CATALOG, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
 
-pytestmark = pytest.mark.spark
+# Minutes: each run of a stream takes a quarter of one.
+pytestmark = [pytest.mark.spark, pytest.mark.full]
 
 SCHEMAS = ("lakeflow", "ai", "recommender", "complaints", "simulator")
 USUAL = [Order(f"o-{n}", 1, 10.0 * n, 10.0 * n + 20 + n) for n in range(7)]
