@@ -8,6 +8,7 @@ nothing, with or without a checkpoint. The first run is a batch like any other.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from pyspark.errors import PySparkException
@@ -260,10 +261,8 @@ def run_refund_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = _RefundBatch(
-        tables=tables, domain=domain, policy=policy or RefundPolicy(), model=model
-    )
-    _run_and_ask("refunds", _closing_events(spark, tables, domain), handler, checkpoint)
+    make = partial(make_refund_batch_handler, tables=tables, domain=domain, policy=policy)
+    _run_and_ask("refunds", _closing_events(spark, tables, domain), make, model, checkpoint)
 
 
 def run_complaint_stream(
@@ -321,20 +320,21 @@ def run_response_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    handler = _ResponseBatch(
-        tables=tables, domain=domain, policy=policy or TriagePolicy(), model=model
-    )
+    make = partial(make_response_batch_handler, tables=tables, domain=domain, policy=policy)
     written = spark.readStream.table(tables.complaints.name)
-    _run_and_ask("responses", written, handler, checkpoint)
+    _run_and_ask("responses", written, make, model, checkpoint)
 
 
 def _run_and_ask(
-    name: str, source: DataFrame, handler: _RefundBatch | _ResponseBatch, checkpoint: str
+    name: str,
+    source: DataFrame,
+    make: Callable[..., AnswerHandler],
+    model: ModelAnswers | None,
+    checkpoint: str,
 ) -> None:
     """Take up what is new, then ask from this process: it has a login, and a way out."""
-    model = handler.model and replace(handler.model, asker=None)
-    _run(name, source, replace(handler, model=model), checkpoint)
-    handler.improve(source.sparkSession)
+    _run(name, source, make(model=model and replace(model, asker=None)), checkpoint)
+    make(model=model).improve(source.sparkSession)
 
 
 def _run(name: str, source: DataFrame, handler: BatchHandler, checkpoint: str) -> None:

@@ -42,22 +42,23 @@ def run_update(
 
     failure = ""
     try:
-        graph = _define_graph(spark, define, database)
-        with _known_results_only(spark.client):
-            for result in start_run(
-                spark,
-                graph,
-                full_refresh=[],
-                full_refresh_all=full_refresh,
-                refresh=[],
-                dry=False,
-                # Spark 4.2.0 percent-encodes the path and then takes that for a path.
-                storage=f"file://{plain_folder(storage)}",
-            ):
-                if "pipeline_event_result" in result:
-                    message = result["pipeline_event_result"].event.message
-                    failure = failure or _flow_failure(message)
-                    on_event(message)
+        with _same_schema(spark):
+            graph = _define_graph(spark, define, database)
+            with _known_results_only(spark.client):
+                for result in start_run(
+                    spark,
+                    graph,
+                    full_refresh=[],
+                    full_refresh_all=full_refresh,
+                    refresh=[],
+                    dry=False,
+                    # Spark 4.2.0 percent-encodes the path and then takes that for a path.
+                    storage=f"file://{plain_folder(storage)}",
+                ):
+                    if "pipeline_event_result" in result:
+                        message = result["pipeline_event_result"].event.message
+                        failure = failure or _flow_failure(message)
+                        on_event(message)
     except PySparkException as error:
         reason = failure or first_cause(error)
         raise PipelineError(f"The pipeline's update failed: {reason}") from error
@@ -97,6 +98,17 @@ def _define_graph(
     ):
         define(spark)
     return graph
+
+
+@contextmanager
+def _same_schema(spark: "SparkSession") -> Iterator[None]:
+    """Leave the session's current schema as it was; an update makes it that of its tables."""
+    schema = spark.catalog.currentDatabase()
+    try:
+        yield
+    finally:
+        if spark.catalog.currentDatabase() != schema:
+            spark.catalog.setCurrentDatabase(schema)
 
 
 @contextmanager

@@ -29,14 +29,18 @@ def update(spark: Any, schema: str, tmp_path: Path) -> Callable[..., list[str]]:
 
     def run(define: Callable[[Any], None], *, full_refresh: bool = False) -> list[str]:
         messages: list[str] = []
-        run_update(
-            spark,
-            define,
-            storage=tmp_path / "check points",
-            database=schema,
-            full_refresh=full_refresh,
-            on_event=messages.append,
-        )
+        current = spark.catalog.currentDatabase()
+        try:
+            run_update(
+                spark,
+                define,
+                storage=tmp_path / "check points",
+                database=schema,
+                full_refresh=full_refresh,
+                on_event=messages.append,
+            )
+        finally:
+            assert spark.catalog.currentDatabase() == current, "the session is as it was"
         return messages
 
     return run

@@ -2,12 +2,12 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
-from caspers_lib.domain import GHOST_KITCHEN, Domain
+from caspers_lib.domain import GHOST_KITCHEN, Domain, Table
 from caspers_lib.errors import DatasetError, SettingsError, WorkspaceError
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.dataset_measures import check_scale
@@ -81,16 +81,17 @@ def agent_tables_in(catalog: str | None) -> AgentTables:
     """
     if catalog is None:
         return AGENT_TABLES
-    named = {
-        part: replace(getattr(AGENT_TABLES, part), name=f"{catalog}.{name}")
-        for part, name in (
-            (part, getattr(AGENT_TABLES, part).name)
-            for part in ("recommendations", "complaints", "responses", "model_calls",
-                         "open_questions")
-        )
-    }  # fmt: skip
-    return AgentTables(
-        events=f"{catalog}.{AGENT_TABLES.events}", lines=f"{catalog}.{AGENT_TABLES.lines}", **named
+    parts = {part.name: getattr(AGENT_TABLES, part.name) for part in fields(AGENT_TABLES)}
+    written: dict[str, Any] = {
+        part: replace(table, name=f"{catalog}.{table.name}")
+        for part, table in parts.items()
+        if isinstance(table, Table)
+    }
+    return replace(
+        AGENT_TABLES,
+        events=f"{catalog}.{AGENT_TABLES.events}",
+        lines=f"{catalog}.{AGENT_TABLES.lines}",
+        **written,
     )
 
 
@@ -215,7 +216,7 @@ class SparkLakehouse:
             streams.run_complaint_stream(
                 self.spark, checkpoint, rate, _SEED, tables=tables, domain=domain, writer=writer
             )
-            return writer.asker.model
+            return f"{writer.asker.model}, or by the rules where it wrote no text"
         run = streams.run_refund_stream if name == "refunds" else streams.run_response_stream
         model, who = workspace_agent_model(self.settings, name, client, cache=kept / "answers")
         run(self.spark, checkpoint, tables=tables, domain=domain, model=model)
