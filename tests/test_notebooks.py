@@ -23,8 +23,6 @@ from caspers_lib.runtime.task_graph import AFTER, checked_graph
 from caspers_lib.runtime.workspace import Workspace
 from caspers_lib.runtime.workspace.resource_kinds import KINDS
 from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.testing.workspace import LoopbackWorkspace
-from caspers_lib.testing.workspace.requests import Document
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.deployment import Deployment
 from tests.bundle.shipped import shipped
@@ -36,6 +34,8 @@ from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.analytics import read_dashboard, read_genie_space, widget_queries
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
+from tests.workspace_fake import LoopbackWorkspace
+from tests.workspace_fake.requests import Document
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.py"))

@@ -12,9 +12,9 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 
 from caspers_lib.runtime.task_graph import TARGETS
-from caspers_lib.testing.workspace import LoopbackWorkspace
 from tests.bundle.configuration import ConfigurationError, Target, read_target
 from tests.bundle.deployment import Deployment
+from tests.workspace_fake import LoopbackWorkspace
 
 BUNDLE = Path(__file__).parents[2] / "examples" / "bundle"
 CATALOG = {"catalog": "mine"}

@@ -28,7 +28,6 @@ from caspers_lib.lakebase.managed import (
     wait_for_synced_table,
 )
 from caspers_lib.lakebase.sync_spec import SyncSpec
-from caspers_lib.testing.workspace import API, TOKEN, LoopbackWorkspace, Refused
 from tests.lakebase.test_managed_request import (
     HOSTILE,
     NAME,
@@ -40,6 +39,7 @@ from tests.lakebase.test_managed_request import (
     failure,
     refused,
 )
+from tests.workspace_fake import API, TOKEN, LoopbackWorkspace, Refused
 
 
 class FakeTime(Clock):

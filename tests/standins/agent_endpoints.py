@@ -11,7 +11,7 @@ from caspers_lib.agents.serving.agent_logic import AgentKind
 from caspers_lib.agents.serving.quiet_mlflow import ResponsesAgentRequest
 from caspers_lib.agents.serving.responses_agent import CaspersResponsesAgent
 from caspers_lib.agents.serving.served import served_logic
-from caspers_lib.testing.workspace.requests import Document, Refused
+from tests.workspace_fake.requests import Document, Refused
 
 MODEL = "databricks-meta-llama-3-3-70b-instruct"
 

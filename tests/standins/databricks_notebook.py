@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from caspers_lib.spark_sql import quote_name
-from caspers_lib.testing.workspace import LoopbackWorkspace
-from caspers_lib.testing.workspace.requests import Document
-from caspers_lib.testing.workspace.state import Common, Store
+from tests.workspace_fake import LoopbackWorkspace
+from tests.workspace_fake.requests import Document
+from tests.workspace_fake.state import Common, Store
 
 CATALOG = "spark_catalog"
 """The one catalog that a local Spark has; as a setting it gives every name three parts."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
 from caspers_lib.runtime.workspace.lakehouse import StreamName
-from caspers_lib.testing.workspace import LoopbackWorkspace
+from tests.workspace_fake import LoopbackWorkspace
 
 _CREATE = re.compile(
     r"CREATE (?:OR REPLACE )?(TABLE|VIEW|FUNCTION)(?: IF NOT EXISTS)? ((?:`?\w+`?\.)+`?\w+`?)"

@@ -22,13 +22,13 @@ from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import TASKS, TaskOutcome, Workspace
 from caspers_lib.runtime.workspace.resource_state import Resource, age
-from caspers_lib.testing.workspace import LoopbackWorkspace
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.configuration import Target
 from tests.bundle.deployment import Deployment
 from tests.bundle.shipped import task_settings
 from tests.standins.mlflow_registry import MlflowRegistry
 from tests.standins.paper_lakehouse import PaperLakehouse
+from tests.workspace_fake import LoopbackWorkspace
 
 APP_ROLE = "app-client-1"
 

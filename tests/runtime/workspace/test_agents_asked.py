@@ -27,13 +27,13 @@ from caspers_lib.runtime.workspace import (
     refund_recommender_stream,
 )
 from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse
-from caspers_lib.testing.workspace import LoopbackWorkspace
 from tests.agents.conftest import EVENT_SCHEMA
 from tests.agents.test_streams import Order
 from tests.runtime.workspace.conftest import AccountOnPaper
 from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.databricks_notebook import CATALOG, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
+from tests.workspace_fake import LoopbackWorkspace
 
 # Minutes: each run of a stream takes a quarter of one.
 pytestmark = [pytest.mark.spark, pytest.mark.full]

@@ -21,11 +21,11 @@ from caspers_lib.runtime.task_graph import checked_graph, target_tasks
 from caspers_lib.runtime.workspace import Workspace, destroy_workspace
 from caspers_lib.runtime.workspace.resource_kinds import KINDS
 from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.testing.workspace import Refused
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World, add_lakeflow_tables
 from tests.standins.paper_lakehouse import PaperLakehouse
+from tests.workspace_fake import Refused
 
 MakeWorld = Callable[..., World]
 TASKS = tuple(checked_graph(target_tasks("all")))

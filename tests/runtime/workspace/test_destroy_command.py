@@ -11,9 +11,9 @@ from caspers_lib.cli import main
 from caspers_lib.runtime.workspace.removal import removal_plan
 from caspers_lib.runtime.workspace.resource_state import Resource
 from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
-from caspers_lib.testing.workspace import DuckDBExecutor
 from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World
+from tests.workspace_fake import DuckDBExecutor
 
 MakeWorld = Callable[..., World]
 CATALOG = "caspersdev_all"

@@ -16,10 +16,10 @@ from caspers_lib.runtime.workspace.destroy_view import destroy_from_here
 from caspers_lib.runtime.workspace.ledger import Ledger
 from caspers_lib.runtime.workspace.removal import remove_resources
 from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
-from caspers_lib.testing.workspace import DuckDBExecutor
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.shipped import shipped
 from tests.runtime.workspace.conftest import World
+from tests.workspace_fake import DuckDBExecutor
 
 MakeWorld = Callable[..., World]
 APP = "caspers-refunds"

@@ -11,7 +11,7 @@ from databricks.sdk.errors import OperationFailed
 from databricks.sdk.service import apps, postgres, serving
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 
-from caspers_lib.testing.workspace import LoopbackWorkspace
+from tests.workspace_fake import LoopbackWorkspace
 
 Refuses = Callable[[Callable[[], Any]], str]
 MODEL = "shop.agents.refunds"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -14,8 +14,8 @@ from caspers_lib.testing.workspace.requests import (
     paged,
     taken,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments, check_document
-from caspers_lib.testing.workspace.state import ME, NOW, Common, Course, Store
+from tests.workspace_fake.shapes import check_arguments, check_document
+from tests.workspace_fake.state import ME, NOW, Common, Course, Store
 
 __all__ = ["Apps", "Needs"]
 

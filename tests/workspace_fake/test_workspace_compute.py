@@ -7,7 +7,7 @@ import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service import jobs, pipelines
 
-from caspers_lib.testing.workspace import LoopbackWorkspace
+from tests.workspace_fake import LoopbackWorkspace
 
 Refuses = Callable[[Callable[[], Any]], str]
 States = pipelines.UpdateInfoState

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -12,9 +12,9 @@ from caspers_lib.testing.workspace.requests import (
     not_found,
     paged,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments
-from caspers_lib.testing.workspace.state import ME, NOW, NOW_MS, Common, Course, Store
-from caspers_lib.testing.workspace.unity import Unity
+from tests.workspace_fake.shapes import check_arguments
+from tests.workspace_fake.state import ME, NOW, NOW_MS, Common, Course, Store
+from tests.workspace_fake.unity import Unity
 
 __all__ = ["Pipelines"]
 

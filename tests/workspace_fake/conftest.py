@@ -12,7 +12,7 @@ from databricks.sdk.clock import Clock
 from databricks.sdk.config import Config
 from databricks.sdk.errors import DatabricksError
 
-from caspers_lib.testing.workspace import LoopbackWorkspace
+from tests.workspace_fake import LoopbackWorkspace
 
 
 class FakeTime(Clock):

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from caspers_lib.testing.workspace.requests import Document, invalid
+from tests.workspace_fake.requests import Document, invalid
 
 __all__ = ["check_arguments", "check_document"]
 
@@ -103,7 +103,7 @@ def _arguments(service: str, method: str) -> dict[str, tuple[Any, bool]]:
     }
 
 
-def _check(value: object, kind: Any, where: str) -> None:  # noqa: ANN401 - what an annotation holds
+def _check(value: object, kind: Any, where: str) -> None:
     while get_origin(kind) is Union:  # an Optional
         kind = get_args(kind)[0]
     origin = get_origin(kind)
@@ -128,7 +128,7 @@ def _check(value: object, kind: Any, where: str) -> None:  # noqa: ANN401 - what
         _check_class(value, kind, where)
 
 
-def _check_class(value: object, kind: Any, where: str) -> None:  # noqa: ANN401 - what an annotation holds
+def _check_class(value: object, kind: Any, where: str) -> None:
     if not isinstance(value, dict):
         raise invalid(f"{where} is {value!r}, not an object")
     hints = get_type_hints(kind)

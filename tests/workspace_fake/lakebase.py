@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from caspers_lib.testing.workspace.pipelines import Pipelines
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.pipelines import Pipelines
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -19,10 +19,10 @@ from caspers_lib.testing.workspace.requests import (
     paged,
     taken,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments, check_document
-from caspers_lib.testing.workspace.state import ME, NOW, Common, Store
-from caspers_lib.testing.workspace.synced_tables import SyncedTables
-from caspers_lib.testing.workspace.unity import Unity
+from tests.workspace_fake.shapes import check_arguments, check_document
+from tests.workspace_fake.state import ME, NOW, Common, Store
+from tests.workspace_fake.synced_tables import SyncedTables
+from tests.workspace_fake.unity import Unity
 
 __all__ = ["API", "Lakebase"]
 

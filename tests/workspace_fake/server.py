@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from urllib.parse import unquote
 
-from caspers_lib.testing.workspace.apps import Apps
-from caspers_lib.testing.workspace.catalogs import Catalogs
-from caspers_lib.testing.workspace.dashboards import Dashboards
-from caspers_lib.testing.workspace.files import Files
-from caspers_lib.testing.workspace.http import Server, handler
-from caspers_lib.testing.workspace.jobs import Jobs, RunJob
-from caspers_lib.testing.workspace.lakebase import Lakebase
-from caspers_lib.testing.workspace.people import People
-from caspers_lib.testing.workspace.pipelines import Pipelines
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.apps import Apps
+from tests.workspace_fake.catalogs import Catalogs
+from tests.workspace_fake.dashboards import Dashboards
+from tests.workspace_fake.files import Files
+from tests.workspace_fake.http import Server, handler
+from tests.workspace_fake.jobs import Jobs, RunJob
+from tests.workspace_fake.lakebase import Lakebase
+from tests.workspace_fake.people import People
+from tests.workspace_fake.pipelines import Pipelines
+from tests.workspace_fake.requests import (
     Answer,
     Call,
     Document,
@@ -27,15 +27,15 @@ from caspers_lib.testing.workspace.requests import (
     merged_lines,
     not_found,
 )
-from caspers_lib.testing.workspace.serving import Serving
-from caspers_lib.testing.workspace.state import Common
-from caspers_lib.testing.workspace.unity import Unity, parent_of
-from caspers_lib.testing.workspace.warehouses import Executor, Warehouses
-from caspers_lib.testing.workspace.workspace_files import WorkspaceFiles
+from tests.workspace_fake.serving import Serving
+from tests.workspace_fake.state import Common
+from tests.workspace_fake.unity import Unity, parent_of
+from tests.workspace_fake.warehouses import Executor, Warehouses
+from tests.workspace_fake.workspace_files import WorkspaceFiles
 
 __all__ = ["TOKEN", "LoopbackWorkspace"]
 
-TOKEN = "dapi-loopback"  # noqa: S105 - opens nothing but this
+TOKEN = "dapi-loopback"
 _SECURABLES = {"TABLE": "tables", "VOLUME": "volumes", "FUNCTION": "functions"}
 
 

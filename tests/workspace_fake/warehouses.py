@@ -7,7 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from json import dumps
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -17,8 +17,8 @@ from caspers_lib.testing.workspace.requests import (
     paged,
     taken,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments
-from caspers_lib.testing.workspace.state import ME, Common, Course, Store
+from tests.workspace_fake.shapes import check_arguments
+from tests.workspace_fake.state import ME, Common, Course, Store
 
 __all__ = ["Column", "Executor", "Warehouses"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Reply,
@@ -13,8 +13,8 @@ from caspers_lib.testing.workspace.requests import (
     paged,
     taken,
 )
-from caspers_lib.testing.workspace.state import NOW_MS
-from caspers_lib.testing.workspace.unity import Unity
+from tests.workspace_fake.state import NOW_MS
+from tests.workspace_fake.unity import Unity
 
 __all__ = ["Files"]
 

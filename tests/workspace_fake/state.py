@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from caspers_lib.testing.workspace.requests import Document
+from tests.workspace_fake.requests import Document
 
 __all__ = ["ME", "NOW", "NOW_MS", "Common", "Course", "Store"]
 

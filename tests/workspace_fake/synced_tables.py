@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from caspers_lib.testing.workspace.pipelines import Pipelines
-from caspers_lib.testing.workspace.requests import Document, Refused, invalid, not_found, taken
-from caspers_lib.testing.workspace.unity import Unity
+from tests.workspace_fake.pipelines import Pipelines
+from tests.workspace_fake.requests import Document, Refused, invalid, not_found, taken
+from tests.workspace_fake.unity import Unity
 
 __all__ = ["SyncedTables"]
 

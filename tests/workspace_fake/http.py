@@ -5,7 +5,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Answer,
     Document,
     Refused,

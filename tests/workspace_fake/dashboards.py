@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -13,9 +13,9 @@ from caspers_lib.testing.workspace.requests import (
     paged,
     taken,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments, check_document
-from caspers_lib.testing.workspace.state import ME, NOW, Common, Store
-from caspers_lib.testing.workspace.workspace_files import WorkspaceFiles
+from tests.workspace_fake.shapes import check_arguments, check_document
+from tests.workspace_fake.state import ME, NOW, Common, Store
+from tests.workspace_fake.workspace_files import WorkspaceFiles
 
 __all__ = ["Dashboards"]
 

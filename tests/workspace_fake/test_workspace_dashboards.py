@@ -7,7 +7,7 @@ from typing import Any
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.dashboards import Dashboard, LifecycleState
 
-from caspers_lib.testing.workspace import LoopbackWorkspace
+from tests.workspace_fake import LoopbackWorkspace
 
 Refuses = Callable[[Callable[[], Any]], str]
 CONTENT = json.dumps({"datasets": [{"name": "d", "queryLines": ["SELECT 1"]}], "pages": []})

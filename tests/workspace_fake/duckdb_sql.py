@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from caspers_lib.testing.workspace.warehouses import Column
+from tests.workspace_fake.warehouses import Column
 
 if TYPE_CHECKING:
     import duckdb

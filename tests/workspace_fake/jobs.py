@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -13,8 +13,8 @@ from caspers_lib.testing.workspace.requests import (
     not_found,
     paged,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments
-from caspers_lib.testing.workspace.state import ME, NOW_MS, Common, Course, Store
+from tests.workspace_fake.shapes import check_arguments
+from tests.workspace_fake.state import ME, NOW_MS, Common, Course, Store
 
 __all__ = ["Jobs", "RunJob"]
 

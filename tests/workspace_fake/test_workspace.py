@@ -13,8 +13,8 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError, NotFound
 from databricks.sdk.service import catalog
 
-from caspers_lib.testing import workspace as package
-from caspers_lib.testing.workspace import LoopbackWorkspace, Refused
+from tests import workspace_fake as package
+from tests.workspace_fake import LoopbackWorkspace, Refused
 
 UC = "/api/2.1/unity-catalog"
 Refuses = Callable[[Callable[[], Any]], str]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Request,
     Route,
@@ -11,8 +11,8 @@ from caspers_lib.testing.workspace.requests import (
     not_found,
     paged,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments
-from caspers_lib.testing.workspace.unity import KINDS, Unity
+from tests.workspace_fake.shapes import check_arguments
+from tests.workspace_fake.unity import KINDS, Unity
 
 __all__ = ["Catalogs"]
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Iterator
 
-from caspers_lib.testing.workspace.requests import (
+from tests.workspace_fake.requests import (
     Document,
     Refused,
     Request,
@@ -13,8 +13,8 @@ from caspers_lib.testing.workspace.requests import (
     not_found,
     taken,
 )
-from caspers_lib.testing.workspace.shapes import check_arguments
-from caspers_lib.testing.workspace.state import Common
+from tests.workspace_fake.shapes import check_arguments
+from tests.workspace_fake.state import Common
 
 __all__ = ["WorkspaceFiles"]
 

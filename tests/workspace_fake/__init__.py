@@ -4,7 +4,7 @@ It keeps state, and it refuses what it doesn't know: routes, queries, fields, na
 to what doesn't exist. It can be slow, late and broken on demand, and it records what was asked.
 
     from databricks.sdk import WorkspaceClient
-    from caspers_lib.testing.workspace import LoopbackWorkspace, Refused
+    from tests.workspace_fake import LoopbackWorkspace, Refused
 
     with LoopbackWorkspace().running() as workspace:
         client = WorkspaceClient(host=workspace.url, token=workspace.token)
@@ -19,9 +19,9 @@ It models the service as its documentation and its SDK describe it, and has not 
 a workspace. Importing it loads nothing heavy; running it needs the extra `databricks`.
 """
 
-from caspers_lib.testing.workspace.duckdb_sql import DuckDBExecutor
-from caspers_lib.testing.workspace.lakebase import API
-from caspers_lib.testing.workspace.requests import Call, Refused, Request
-from caspers_lib.testing.workspace.server import TOKEN, LoopbackWorkspace
+from tests.workspace_fake.duckdb_sql import DuckDBExecutor
+from tests.workspace_fake.lakebase import API
+from tests.workspace_fake.requests import Call, Refused, Request
+from tests.workspace_fake.server import TOKEN, LoopbackWorkspace
 
 __all__ = ["API", "TOKEN", "Call", "DuckDBExecutor", "LoopbackWorkspace", "Refused", "Request"]

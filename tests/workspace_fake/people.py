@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from caspers_lib.testing.workspace.requests import Document, Request, Route
-from caspers_lib.testing.workspace.state import ME
+from tests.workspace_fake.requests import Document, Request, Route
+from tests.workspace_fake.state import ME
 
 __all__ = ["People"]
 

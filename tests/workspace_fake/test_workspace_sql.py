@@ -17,8 +17,8 @@ from databricks.sdk.service.sql import (
 )
 
 from caspers_lib.runtime.workspace.resource_state import resources_table
-from caspers_lib.testing.workspace import DuckDBExecutor, LoopbackWorkspace
-from caspers_lib.testing.workspace.duckdb_sql import translated
+from tests.workspace_fake import DuckDBExecutor, LoopbackWorkspace
+from tests.workspace_fake.duckdb_sql import translated
 
 Refuses = Callable[[Callable[[], Any]], str]
 PRO = CreateWarehouseRequestWarehouseType.PRO

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from caspers_lib.testing.workspace.requests import Document, Refused, invalid, not_found, taken
-from caspers_lib.testing.workspace.state import ME, NOW_MS, Common, Store
+from tests.workspace_fake.requests import Document, Refused, invalid, not_found, taken
+from tests.workspace_fake.state import ME, NOW_MS, Common, Store
 
 __all__ = ["KINDS", "Kind", "Unity", "parent_of"]
 
