@@ -36,11 +36,14 @@ def spark(
 ) -> Iterator[Any]:
     root = tmp_path_factory.mktemp("spark")
     full = request.config.getoption("markexpr") == "full"
-    session = start_session(
-        root / "warehouse",
-        log=root / "spark.log",
-        work=root / "work",
-        config={} if full else FEW_ROWS,
-    )
+    # This one lives for many minutes: the second compiler pays.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAVA_TOOL_OPTIONS")
+        session = start_session(
+            root / "warehouse",
+            log=root / "spark.log",
+            work=root / "work",
+            config={} if full else FEW_ROWS,
+        )
     yield session
     stop_session(session)

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from caspers_lib.agents.complaint_draws import sample_bound
 from caspers_lib.agents.complaints import complaining_orders, raw_complaints
 from caspers_lib.agents.facts import delivered_orders, order_facts
-from caspers_lib.agents.model.answers import ModelAnswers, insert_new
+from caspers_lib.agents.model.answers import ModelAnswers, held, insert_new
 from caspers_lib.agents.model.complaint_writer import ComplaintWriter
 from caspers_lib.agents.model.prompts import complaint_questions, refund_questions
 from caspers_lib.agents.refund_policy import RefundPolicy
@@ -86,7 +86,8 @@ class _RefundBatch:
         if self.model is None:
             insert_new(answers, target)
         else:
-            self.model.take_up("refunds", self.tables, target, answers, span.last)
+            keys = _orders(batch, self.domain.entity_key)
+            self.model.take_up("refunds", self.tables, target, answers, keys, span.last)
             self.improve(spark)
 
     def improve(self, spark: SparkSession) -> None:
@@ -97,7 +98,7 @@ class _RefundBatch:
         span = _span(open_, F.col("ts"))
         if not span.rows:
             return
-        facts = self._facts(spark, open_.select("order_id"), span)
+        facts = held(self._facts(spark, open_.select("order_id"), span))
         questions = refund_questions(facts, self.policy)
         rules, target = refund_answers(facts, self.policy), self.tables.recommendations
         self.model.ask("refunds", self.tables, target, open_, questions, rules)
@@ -151,7 +152,8 @@ class _ResponseBatch:
         if self.model is None:
             insert_new(responses, target)
         else:
-            self.model.take_up("responses", self.tables, target, responses, span.last)
+            keys = complaints.select("complaint_id")
+            self.model.take_up("responses", self.tables, target, responses, keys, span.last)
             self.improve(spark)
 
     def improve(self, spark: SparkSession) -> None:
@@ -164,8 +166,8 @@ class _ResponseBatch:
             return
         keys = open_.select(F.col("key").alias("complaint_id"))
         written = spark.read.table(self.tables.complaints.name)
-        complaints = written.join(keys, "complaint_id", "left_semi")
-        facts = self._facts(spark, complaints, span)
+        complaints = held(written.join(keys, "complaint_id", "left_semi"))
+        facts = held(self._facts(spark, complaints, span))
         questions = complaint_questions(complaints, facts)
         rules, target = complaint_responses(complaints, facts, self.policy), self.tables.responses
         self.model.ask("responses", self.tables, target, open_, questions, rules)

@@ -70,6 +70,8 @@ COMPLAINT_RESPONSES = Table(
     change_feed=True,
 )
 
+# The agents' streams run at the same time and write into the same two tables: partitioned by agent,
+# two MERGEs never touch the same files, so Delta sees no conflict.
 _AGENT = Column("agent", "STRING", comment="refunds, complaints or responses")
 _KEY = Column("key", "STRING", comment="the order, or the complaint")
 
@@ -93,6 +95,7 @@ MODEL_CALLS = Table(
         Column("cached", "BOOLEAN", comment="whether the answer had been paid for before"),
     ),
     key=("agent", "key", "asked_at"),
+    partition_by=("agent",),
 )
 
 OPEN_QUESTIONS = Table(
@@ -108,6 +111,7 @@ OPEN_QUESTIONS = Table(
         Column("attempts", "INT", comment="answers of a model that could not be used"),
     ),
     key=("agent", "key"),
+    partition_by=("agent",),
 )
 
 

@@ -126,8 +126,8 @@ def demo(
     port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 8000,
 ) -> None:
     """Run the whole business here, live, with its console; Ctrl-C stops it."""
+    from caspers_lib.cli.demo_view import run_demo
     from caspers_lib.runtime.demo import Demo
-    from caspers_lib.runtime.demo_view import run_demo
     from caspers_lib.runtime.local_business import LocalBusiness
 
     local = local_root(
@@ -154,9 +154,9 @@ def up(
     port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 0,
 ) -> None:
     """Run a target's tasks here once, as the workspace would, and show the tree."""
+    from caspers_lib.cli.up_view import run_up
     from caspers_lib.runtime.demo import Demo
     from caspers_lib.runtime.local_business import LocalBusiness
-    from caspers_lib.runtime.up_view import run_up
 
     local = local_root(
         root,
@@ -173,7 +173,7 @@ def up(
 @app.command()
 def status(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Say what is where: events, tables, replay, Postgres and console."""
-    from caspers_lib.runtime.demo_view import status_table
+    from caspers_lib.cli.demo_view import status_table
     from caspers_lib.runtime.status import read_status
 
     found = read_status(local_root(root), time.time())

@@ -24,6 +24,6 @@ def console(
     port: Annotated[int, typer.Option(help="The console's port; 0 picks a free one.")] = 8000,
 ) -> None:
     """Serve the console over a Postgres that is there already; Ctrl-C stops it."""
-    from caspers_lib.runtime.console_view import run_console
+    from caspers_lib.cli.console_view import run_console
 
     run_console(dsn, complaints_dsn, host=host, port=port)

@@ -21,7 +21,7 @@ def pipeline_run(
     as_json: AsJson = False,
 ) -> None:
     """Take the event files that are new through every table, once."""
-    from caspers_lib.runtime.pipeline_view import run_pipeline
+    from caspers_lib.cli.pipeline_view import run_pipeline
 
     run_pipeline(local_root(root), full_refresh=full_refresh, as_json=as_json)
 
@@ -35,7 +35,7 @@ def pipeline_graph(
     out: Annotated[Path | None, typer.Option(help="File; printed if not given.")] = None,
 ) -> None:
     """Draw the tables and what flows into what, with their rows and last update."""
-    from caspers_lib.runtime.pipeline_view import read_graph
+    from caspers_lib.cli.pipeline_view import read_graph
 
     picture = read_graph(local_root(root)).render(form)
     path = absolute(out)

@@ -47,10 +47,10 @@ def replay_tick(
     """Write every event between the watermark and now."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from caspers_lib.cli.replay_view import preview_lines
     from caspers_lib.runtime.local_replay import local_replay
     from caspers_lib.runtime.local_root import Owner, owned
     from caspers_lib.runtime.replay_status import clock_warning
-    from caspers_lib.runtime.replay_view import preview_lines
 
     local = local_root(root, start_day=start_day, speed_multiplier=speed, events_layout=layout)
     options = replay_options(speed, max_rate, chaos, cycle_days)
@@ -76,8 +76,8 @@ def replay_status(
     root: Root = DEFAULT_ROOT, dataset: DatasetFile = None, as_json: AsJson = False
 ) -> None:
     """Say where the replay stands, and show the day that it plays."""
+    from caspers_lib.cli.replay_view import replay_report_table
     from caspers_lib.runtime.replay_status import read_replay_report
-    from caspers_lib.runtime.replay_view import replay_report_table
 
     report = read_replay_report(local_root(root), time.time(), dataset=absolute(dataset))
     if as_json:

@@ -26,7 +26,7 @@ def stream(
 
     The endpoint's key is read from CASPERS_MODEL_API_KEY.
     """
-    from caspers_lib.runtime.stream_view import run_stream
+    from caspers_lib.cli.stream_view import run_stream
 
     local = local_root(
         root, complaint_rate=complaint_rate, model_base_url=model_base_url, llm_model=llm_model

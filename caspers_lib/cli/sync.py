@@ -31,7 +31,7 @@ def sync(
 
     `check` ends with exit code 1 where a table differs.
     """
-    from caspers_lib.runtime import sync_view
+    from caspers_lib.cli import sync_view
 
     names = list(words or ())
     action = names.pop(0) if names and names[0] in ("check", "plan") else "run"

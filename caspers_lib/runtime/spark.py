@@ -37,9 +37,11 @@ FEW_ROWS = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
 }
-"""On a few thousand rows compiling code and planning a query anew at each stage cost more than they
-save."""
+"""On a few thousand rows compiling code, planning a query anew at each stage and a second partition
+cost more than they save."""
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 START_TIMEOUT_S = 600.0

@@ -16,8 +16,8 @@ import pytest
 from fastapi.testclient import TestClient
 from psycopg.conninfo import conninfo_to_dict
 
+from caspers_lib.cli.console_view import beside
 from caspers_lib.errors import PostgresError
-from caspers_lib.runtime.console_view import beside
 from caspers_lib.runtime.demo import Demo
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot

@@ -13,6 +13,7 @@ from threading import Event, Thread
 import pytest
 from rich.console import Console
 
+from caspers_lib.cli.demo_view import run_demo, status_table
 from caspers_lib.errors import (
     CaspersError,
     PipelineError,
@@ -23,7 +24,6 @@ from caspers_lib.errors import (
 from caspers_lib.replay.clock import DAY, start_clock
 from caspers_lib.replay.state import STATE_FILE, ReplayState, StateStore
 from caspers_lib.runtime.demo import Demo, RoundResult
-from caspers_lib.runtime.demo_view import run_demo, status_table
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.replay_status import ReplayStatus

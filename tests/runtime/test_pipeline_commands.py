@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from caspers_lib.cli import app
+from caspers_lib.cli import app, stream_view
 from caspers_lib.errors import CaspersError, PipelineError, RootLockedError
-from caspers_lib.runtime import stream_view
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
 from caspers_lib.runtime.settings import load_settings

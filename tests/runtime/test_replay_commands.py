@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caspers_lib.cli import app
+from caspers_lib.cli.replay_view import column_chart
 from caspers_lib.errors import CaspersError, ReplayStateError, SettingsError
 from caspers_lib.replay.engine import steer
 from caspers_lib.replay.generator import generate_dataset
@@ -20,7 +21,6 @@ from caspers_lib.replay.steering import set_speed
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_replay import ReplayOptions
 from caspers_lib.runtime.local_root import LocalRoot, Owner, owned
-from caspers_lib.runtime.replay_view import column_chart
 from caspers_lib.runtime.settings import load_settings
 
 Caspers = Callable[..., str]

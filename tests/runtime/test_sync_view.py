@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from caspers_lib.cli.sync_view import _check_lines, _Failures, run_sync
 from caspers_lib.errors import PostgresError, SyncError
 from caspers_lib.lakebase import REFUNDS
 from caspers_lib.lakebase.check import Difference, SyncCheck
 from caspers_lib.lakebase.target import Position, SyncResult
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import load_settings
-from caspers_lib.runtime.sync_view import _check_lines, _Failures, run_sync
 
 NOON = datetime(2024, 3, 11, 12, tzinfo=UTC)
 POSITION = Position("id", "generation", 1_234, 3, NOON, NOON, ("order_id",), SyncResult())

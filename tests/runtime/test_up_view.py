@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from caspers_lib.cli.up_view import run_up, stage_tree
 from caspers_lib.errors import PipelineError
 from caspers_lib.runtime.demo import Demo
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import load_settings
 from caspers_lib.runtime.stages import Report, RetryPolicy, Stage, StageReport
-from caspers_lib.runtime.up_view import run_up, stage_tree
 
 
 def work(_report: Report) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asker",
     "ModelAnswers",
+    "held",
     "insert_new",
     "record_calls",
     "spent_since_midnight",
@@ -96,6 +97,7 @@ class ModelAnswers:
         tables: AgentTables,
         target: Table,
         rules: DataFrame,
+        keys: DataFrame,
         newest: datetime | None,
     ) -> None:
         """Write a batch's answers by the rules, as far as `fallback` says, and note what to ask.
@@ -105,6 +107,7 @@ class ModelAnswers:
             tables: the tables to read and write.
             target: where the answers go.
             rules: rows of `target` by the rules, each key once.
+            keys: the keys of these rows, under their name in `target`.
             newest: the batch's newest delivery, aware; None where none is known.
         """
         key, asks = target.key[0], _source("agent_response") == "rules"
@@ -114,7 +117,7 @@ class ModelAnswers:
         insert_new(rules if self.fallback == "rules" else rules.where(~asks), target)
         written = rules.sparkSession.read.table(target.name)
         if self.fallback == "rules":
-            noted = written.where(asks).join(rules.select(key), key, "left_semi")
+            noted = written.where(asks).join(keys, key, "left_semi")
         else:
             noted = rules.where(asks).join(written, key, "left_anti")
         questions = noted.select(
@@ -126,7 +129,7 @@ class ModelAnswers:
             F.lit("not asked yet").alias("reason"),
             F.lit(0).alias("attempts"),
         )
-        insert_new(questions, tables.open_questions)
+        insert_new(questions, tables.open_questions, agent=agent)
 
     def open_questions(self, spark: "SparkSession", agent: str, tables: AgentTables) -> DataFrame:
         """What a model is to be asked next, the oldest first, held by this process.
@@ -142,8 +145,7 @@ class ModelAnswers:
         rows = spark.read.table(tables.open_questions.name)
         mine = rows.where((F.col("agent") == agent) & (F.col("state") == "pending"))
         first = mine.orderBy("ts", "key").limit(self.questions_per_batch)
-        held = first.select("key", "order_id", "ts", "attempts").toArrow()
-        return spark.createDataFrame(held, schema=_OPEN)
+        return held(first.select("key", "order_id", "ts", "attempts"))
 
     def ask(
         self,
@@ -189,9 +191,9 @@ class _Batch:
         asked_at = self.path.now()
         attempts = {row.key: row.attempts for row in self.open.collect()}
         wanted = questions.join(self._answered(), "key", "left_anti")
-        held = wanted.select("key", "order_id", "at_most", "facts").toArrow()
-        frame = self.spark.createDataFrame(held, schema=_HELD)
-        orders = dict(zip(held["key"].to_pylist(), held["order_id"].to_pylist(), strict=True))
+        table = wanted.select("key", "order_id", "at_most", "facts").toArrow()
+        frame = self.spark.createDataFrame(table, schema=_HELD)
+        orders = dict(zip(table["key"].to_pylist(), table["order_id"].to_pylist(), strict=True))
         answers = (
             self.asker.answers(
                 frame, spent_since_midnight(self.spark, self.agent, self.tables, asked_at)
@@ -247,9 +249,8 @@ class _Batch:
             )
         )
         spec = self.tables.open_questions
-        same = F.expr(" AND ".join(f"{spec.name}.{k} = new.{k}" for k in spec.key))
         changed = {c: F.col(f"new.{c}") for c in ("state", "reason", "attempts")}
-        merge = rows.alias("new").mergeInto(spec.name, same)
+        merge = rows.alias("new").mergeInto(spec.name, _same_key(spec, self.agent))
         merge.whenMatched(F.expr("new.done")).delete().whenMatched().update(changed).merge()
 
     def _state(self, answer: AnsweredQuestion, attempts: int) -> str:
@@ -266,7 +267,6 @@ class _Batch:
         return by_model.select(F.col(key).alias("key")).join(self.open, "key", "left_semi")
 
 
-_OPEN = "key STRING, order_id STRING, ts TIMESTAMP, attempts INT"
 _HELD = "key STRING, order_id STRING, at_most DECIMAL(22,2), facts STRING"
 _ASKED = (
     "key STRING, order_id STRING, attempts INT, response STRING, state STRING, outcome STRING,"
@@ -305,7 +305,7 @@ def record_calls(asked: DataFrame, agent: str, model: str, tables: AgentTables) 
         "seconds",
         "cached",
     )
-    insert_new(rows, tables.model_calls)
+    insert_new(rows, tables.model_calls, agent=agent)
 
 
 def spent_since_midnight(
@@ -329,10 +329,31 @@ def spent_since_midnight(
     return Spent() if found is None else Spent(*found)
 
 
-def insert_new(rows: DataFrame, table: Table) -> None:
-    """Add the rows whose key the table doesn't have yet."""
-    same_key = F.expr(" AND ".join(f"{table.name}.{key} = new.{key}" for key in table.key))
-    rows.alias("new").mergeInto(table.name, same_key).whenNotMatched().insertAll().merge()
+def held(rows: DataFrame) -> DataFrame:
+    """The rows as this process holds them: what is asked of them doesn't compute them again.
+
+    Args:
+        rows: at most a batch of questions.
+    """
+    return rows.sparkSession.createDataFrame(rows.toArrow(), schema=rows.schema)
+
+
+def insert_new(rows: DataFrame, table: Table, *, agent: str | None = None) -> None:
+    """Add the rows whose key the table doesn't have yet.
+
+    Args:
+        rows: the table's columns, each key once.
+        table: where they go.
+        agent: the agent whose rows they all are, in a table that is partitioned by agent.
+    """
+    merge = rows.alias("new").mergeInto(table.name, _same_key(table, agent))
+    merge.whenNotMatched().insertAll().merge()
+
+
+def _same_key(table: Table, agent: str | None) -> Column:
+    """The condition of a MERGE; Delta reads one partition alone if a literal names it."""
+    same = F.expr(" AND ".join(f"{table.name}.{key} = new.{key}" for key in table.key))
+    return same if agent is None else same & (F.col(f"{table.name}.agent") == agent)
 
 
 def _source(column: str) -> Column:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -291,6 +292,24 @@ def test_complaints_are_asked_by_their_own_key_and_a_long_text_is_cut(filled: An
 def test_figures_that_mean_nothing_are_refused(name: str, value: float) -> None:
     with pytest.raises(SettingsError, match=name):
         ModelAnswers(asker=Scripted(refund), **{name: value})
+
+
+def test_two_agents_write_into_the_same_tables_at_the_same_time(filled: Any) -> None:
+    tables, rounds = Desk(filled, "at_once").tables, 4
+    note = "key STRING, order_id STRING, ts TIMESTAMP, state STRING, reason STRING, attempts INT"
+
+    def take_up(agent: str) -> None:
+        for n in range(rounds):
+            rows = filled.spark.createDataFrame([(f"k{n}", "o", NOON, "pending", "", 0)], note)
+            named = rows.select(F.lit(agent).alias("agent"), "*")
+            model_answers.insert_new(named, tables.open_questions, agent=agent)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(take_up, ("refunds", "complaints", "responses")))
+    written = filled.spark.read.table(tables.open_questions.name)
+    assert {
+        r.agent: r["count"] for r in written.groupBy("agent").count().collect()
+    } == dict.fromkeys(("refunds", "complaints", "responses"), rounds)
 
 
 def test_a_batch_without_rows_is_not_asked_about(filled: Any) -> None:

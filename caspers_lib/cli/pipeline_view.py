@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from caspers_lib.cli.stream_view import retried, spark_on
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.errors import PipelineError
 from caspers_lib.medallion.graph import PipelineGraph, TableState, pipeline_graph
@@ -19,7 +20,6 @@ from caspers_lib.runtime.catalog import delta_rows, delta_tables, last_commit
 from caspers_lib.runtime.event_folder import unreadable_files
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
-from caspers_lib.runtime.stream_view import retried, spark_on
 
 __all__ = ["read_graph", "run_pipeline"]
 

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from caspers_lib.cli.stream_view import retried, spark_on
 from caspers_lib.errors import CaspersError, SyncError
 from caspers_lib.lakebase import SyncPlan, SyncSpec
 from caspers_lib.lakebase.change_feed import SyncRun, source_plan
@@ -20,7 +21,6 @@ from caspers_lib.lakebase.target import read_target
 from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.stages import Report
-from caspers_lib.runtime.stream_view import retried, spark_on
 
 __all__ = ["run_sync", "run_table", "show_sync_check", "show_sync_plan"]
 
