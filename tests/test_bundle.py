@@ -295,7 +295,7 @@ def test_a_notebook_is_short_compiles_and_calls_the_library_once(notebook: str) 
     assert len(code) < 30
     tree = ast.parse(text)
     [imported] = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert imported.module == "caspers_lib.runtime.workspace"
+    assert imported.module == "caspers_lib.workspace"
     names = {alias.name for alias in imported.names}
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call)
               and isinstance(node.func, ast.Name)}  # fmt: skip

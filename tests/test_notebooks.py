@@ -20,20 +20,20 @@ from caspers_lib.replay.volume_sink import count_events
 from caspers_lib.runtime.pipeline import run_update
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import AFTER, checked_graph
-from caspers_lib.runtime.workspace import Workspace
-from caspers_lib.runtime.workspace.resource_kinds import KINDS
-from caspers_lib.runtime.workspace.resource_state import Resource
+from caspers_lib.workspace import Workspace
+from caspers_lib.workspace.resource_kinds import KINDS
+from caspers_lib.workspace.resource_state import Resource
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.deployment import Deployment
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import (
-    AccountOnPaper,
-    lakebase_dsns,  # noqa: F401 - a fixture
-)
 from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.analytics import read_dashboard, read_genie_space, widget_queries
 from tests.standins.databricks_notebook import CATALOG, run_notebook, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
+from tests.workspace.conftest import (
+    AccountOnPaper,
+    lakebase_dsns,  # noqa: F401 - a fixture
+)
 from tests.workspace_fake import LoopbackWorkspace
 from tests.workspace_fake.requests import Document
 

@@ -14,8 +14,8 @@ from sqlglot.expressions import Table
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.errors import SettingsError, WorkspaceError
 from caspers_lib.runtime.settings import Settings, parameters_of
-from caspers_lib.runtime.workspace import settings_from_widgets
-from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse, StreamName
+from caspers_lib.workspace import settings_from_widgets
+from caspers_lib.workspace.lakehouse import SparkLakehouse, StreamName
 from tests.standins.databricks_notebook import NotebookUtilities, Widgets
 
 ANSWERS = ("recommendations", "complaints", "responses")

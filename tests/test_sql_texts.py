@@ -34,10 +34,10 @@ from caspers_lib.medallion.incremental import _days_of
 from caspers_lib.medallion.lifecycle import lifecycle_columns
 from caspers_lib.medallion.reconciliation import reconciliation_sql
 from caspers_lib.medallion.views import view_queries
-from caspers_lib.runtime.workspace.lakehouse import agent_tables_in
-from caspers_lib.runtime.workspace.resource_state import RESOURCES, Resource, resources_table
-from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
 from caspers_lib.spark_sql import quote_name
+from caspers_lib.workspace.lakehouse import agent_tables_in
+from caspers_lib.workspace.resource_state import RESOURCES, Resource, resources_table
+from caspers_lib.workspace.state_stores import WarehouseResourceStore
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "o'br`ien\"--"
@@ -168,21 +168,17 @@ LOCALS: dict[str, list[Names]] = {
     ],
     f"{LIB}/runtime/catalog.py register_tables": [{"schema": HOSTILE, "folder": f"/{HOSTILE}\\"}],
     f"{LIB}/runtime/catalog.py _register": [{"name": QUOTED, "place": "'/a'"}],
-    f"{LIB}/runtime/workspace/agent_tasks.py _tools": [
+    f"{LIB}/workspace/agent_tasks.py _tools": [
         {"statement": statement} for statement in tools_ddl(catalog=HOSTILE)
     ],
-    f"{LIB}/runtime/workspace/agent_tasks.py _table": [
-        {"table": agent_tables_in(HOSTILE).recommendations}
-    ],
+    f"{LIB}/workspace/agent_tasks.py _table": [{"table": agent_tables_in(HOSTILE).recommendations}],
     # Runs what the two above hand over.
-    f"{LIB}/runtime/workspace/lakehouse.py SparkLakehouse.execute": [
-        {"statement": RESOURCES.create_sql()}
-    ],
-    f"{LIB}/runtime/workspace/state_stores.py DeltaResourceStore.prepare": [
+    f"{LIB}/workspace/lakehouse.py SparkLakehouse.execute": [{"statement": RESOURCES.create_sql()}],
+    f"{LIB}/workspace/state_stores.py DeltaResourceStore.prepare": [
         {"sql": f"CREATE SCHEMA IF NOT EXISTS {quote_name(HOSTILE, '_internal_state')}"},
         {"sql": resources_table(f"{HOSTILE}._internal_state.resources").create_sql()},
     ],
-    f"{LIB}/runtime/workspace/state_stores.py WarehouseResourceStore._run": [
+    f"{LIB}/workspace/state_stores.py WarehouseResourceStore._run": [
         {"sql": statement} for statement in warehouse_statements()
     ],
     "examples/notebooks/run_agent_streams.py": [{"catalog": HOSTILE, "quote_name": quote_name}],
@@ -215,9 +211,9 @@ RUN_BY = {
     f"{LIB}/medallion/views.py": "medallion/test_views.py",
     f"{LIB}/runtime/catalog.py": "runtime/test_catalog.py",
     f"{LIB}/runtime/spark.py": "runtime/test_spark.py",
-    f"{LIB}/runtime/workspace/agent_tasks.py": "agents/test_tools.py",
-    f"{LIB}/runtime/workspace/lakehouse.py": "agents/test_tools.py",
-    f"{LIB}/runtime/workspace/state_stores.py": "runtime/workspace/test_state_stores.py",
+    f"{LIB}/workspace/agent_tasks.py": "agents/test_tools.py",
+    f"{LIB}/workspace/lakehouse.py": "agents/test_tools.py",
+    f"{LIB}/workspace/state_stores.py": "workspace/test_state_stores.py",
     "examples/notebooks/run_agent_streams.py": "agents/test_notebooks.py",
     "examples/notebooks/score_one_order.py": "agents/test_notebooks.py",
 }

@@ -25,7 +25,7 @@ import caspers_lib
 assert caspers_lib.__file__.startswith(sys.prefix), caspers_lib.__file__
 for name in ("domain", "replay.engine", "replay.generator", "medallion.bronze", "medallion.silver",
              "medallion.gold", "medallion.registration", "agents.contracts",
-             "agents.refund_policy", "lakebase", "runtime.settings", "runtime.workspace", "cli"):
+             "agents.refund_policy", "lakebase", "runtime.settings", "workspace", "cli"):
     importlib.import_module(f"caspers_lib.{name}")
 from pathlib import Path
 from caspers_lib.replay.dataset import EventsFile

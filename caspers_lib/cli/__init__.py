@@ -226,8 +226,8 @@ def _destroy_workspace(
     dry_run: bool,
 ) -> None:
     from caspers_lib.runtime.settings import load_settings
-    from caspers_lib.runtime.workspace import workspace_client
-    from caspers_lib.runtime.workspace.destroy_view import destroy_from_here
+    from caspers_lib.workspace import workspace_client
+    from caspers_lib.workspace.destroy_view import destroy_from_here
 
     settings = load_settings({"target": target, "catalog": catalog, "warehouse_id": warehouse_id})
     destroy_from_here(workspace_client(profile), settings, print, dry_run=dry_run)

@@ -8,7 +8,7 @@
 
 """The dataset, the dimensions and the first events."""
 
-from caspers_lib.runtime.workspace import Workspace, canonical_data, settings_from_widgets
+from caspers_lib.workspace import Workspace, canonical_data, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

@@ -7,7 +7,7 @@
 
 """The complaint agent's tools and its endpoint."""
 
-from caspers_lib.runtime.workspace import Workspace, complaint_agent, settings_from_widgets
+from caspers_lib.workspace import Workspace, complaint_agent, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

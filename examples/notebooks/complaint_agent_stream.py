@@ -7,7 +7,7 @@
 
 """Answers to the complaints since the last run."""
 
-from caspers_lib.runtime.workspace import Workspace, complaint_agent_stream, settings_from_widgets
+from caspers_lib.workspace import Workspace, complaint_agent_stream, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

@@ -7,7 +7,7 @@
 
 """Complaints about the orders delivered since the last run."""
 
-from caspers_lib.runtime.workspace import (
+from caspers_lib.workspace import (
     Workspace,
     complaint_generator_stream,
     settings_from_widgets,

@@ -7,7 +7,7 @@
 
 """The answers to complaints, followed in Postgres."""
 
-from caspers_lib.runtime.workspace import Workspace, complaint_lakebase, settings_from_widgets
+from caspers_lib.workspace import Workspace, complaint_lakebase, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

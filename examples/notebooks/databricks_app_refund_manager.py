@@ -8,7 +8,7 @@
 
 """The console, served as an app."""
 
-from caspers_lib.runtime.workspace import (
+from caspers_lib.workspace import (
     Workspace,
     databricks_app_refund_manager,
     settings_from_widgets,

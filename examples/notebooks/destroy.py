@@ -8,7 +8,7 @@
 
 """Everything that the initializer made, taken away."""
 
-from caspers_lib.runtime.workspace import Workspace, destroy_workspace, settings_from_widgets
+from caspers_lib.workspace import Workspace, destroy_workspace, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

@@ -8,7 +8,7 @@
 
 """The recommended refunds, followed in Postgres."""
 
-from caspers_lib.runtime.workspace import Workspace, lakebase_reverse_etl, settings_from_widgets
+from caspers_lib.workspace import Workspace, lakebase_reverse_etl, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

@@ -8,7 +8,7 @@
 
 """Refunds for the orders delivered since the last run."""
 
-from caspers_lib.runtime.workspace import (
+from caspers_lib.workspace import (
     Workspace,
     refund_recommender_stream,
     settings_from_widgets,

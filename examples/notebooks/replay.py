@@ -8,7 +8,7 @@
 
 """The events whose time has come."""
 
-from caspers_lib.runtime.workspace import Workspace, replay_tick, settings_from_widgets
+from caspers_lib.workspace import Workspace, replay_tick, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 

@@ -8,7 +8,7 @@
 
 """The replay, steered like a tape."""
 
-from caspers_lib.runtime.workspace import Workspace, replay_control, settings_from_widgets
+from caspers_lib.workspace import Workspace, replay_control, settings_from_widgets
 
 settings = settings_from_widgets(dbutils)  # noqa: F821
 dbutils.widgets.text("COMMAND", "status", "COMMAND")  # noqa: F821

@@ -7,7 +7,7 @@
 
 """The pipeline, running, with rows in its tables."""
 
-from caspers_lib.runtime.workspace import (
+from caspers_lib.workspace import (
     Workspace,
     settings_from_widgets,
     spark_declarative_pipeline,

@@ -14,7 +14,7 @@ _SCRIPT = (
 
 def rows(_folder: Path) -> list[tuple[str, str, str, str]]:
     """What was measured, the measure, what it is held against, the ratio; for the table."""
-    modules = ("databricks.sdk", "caspers_lib", "caspers_lib.cli", "caspers_lib.runtime.workspace")
+    modules = ("databricks.sdk", "caspers_lib", "caspers_lib.cli", "caspers_lib.workspace")
     sdk, *ours = _import_ms(modules)
     found = []
     for module, took in zip(modules[1:], ours, strict=True):

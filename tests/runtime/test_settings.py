@@ -173,7 +173,7 @@ def test_a_parameter_without_effect_is_refused_wherever_it_comes_from(
         assert getattr(load_settings(**{"environment": {}, **given}), name) == "x"  # type: ignore[arg-type]
 
 
-ROOTS = {"local": "caspers_lib.cli", "workspace": "caspers_lib.runtime.workspace"}
+ROOTS = {"local": "caspers_lib.cli", "workspace": "caspers_lib.workspace"}
 
 
 @pytest.mark.parametrize("runtime", get_args(Runtime))

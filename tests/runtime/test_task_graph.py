@@ -7,7 +7,7 @@ from caspers_lib.runtime.local_business import LocalBusiness
 from caspers_lib.runtime.local_root import LocalRoot
 from caspers_lib.runtime.settings import load_settings
 from caspers_lib.runtime.task_graph import AFTER, TARGETS, checked_graph, target_tasks
-from caspers_lib.runtime.workspace import TASKS
+from caspers_lib.workspace import TASKS
 
 
 def test_the_graph_is_whole_and_every_target_is_closed() -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from caspers_lib.replay.generator.dimensions import DIMENSION_SCHEMAS
-from caspers_lib.runtime.workspace.lakehouse import StreamName
+from caspers_lib.workspace.lakehouse import StreamName
 from tests.workspace_fake import LoopbackWorkspace
 
 _CREATE = re.compile(

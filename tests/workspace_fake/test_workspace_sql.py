@@ -16,7 +16,7 @@ from databricks.sdk.service.sql import (
     StatementState,
 )
 
-from caspers_lib.runtime.workspace.resource_state import resources_table
+from caspers_lib.workspace.resource_state import resources_table
 from tests.workspace_fake import DuckDBExecutor, LoopbackWorkspace
 from tests.workspace_fake.duckdb_sql import translated
 

@@ -11,8 +11,10 @@ from operator import and_
 from typing import TYPE_CHECKING
 
 from caspers_lib.errors import ResourceStateError, SettingsError, WorkspaceError, first_cause
-from caspers_lib.runtime.workspace.persistence import Persistence
-from caspers_lib.runtime.workspace.resource_state import (
+from caspers_lib.service_names import UNITY_CATALOG_NAME
+from caspers_lib.spark_sql import quote_name, quote_text
+from caspers_lib.workspace.persistence import Persistence
+from caspers_lib.workspace.resource_state import (
     GONE_OR_FOUND,
     RESOURCES,
     Resource,
@@ -21,8 +23,6 @@ from caspers_lib.runtime.workspace.resource_state import (
     restored,
     stored,
 )
-from caspers_lib.service_names import UNITY_CATALOG_NAME
-from caspers_lib.spark_sql import quote_name, quote_text
 from caspers_lib.workspace_calls import Deadline, Patience, asked, refusal
 
 if TYPE_CHECKING:

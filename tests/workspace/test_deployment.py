@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
-from caspers_lib.runtime.workspace import destroy_workspace
+from caspers_lib.workspace import destroy_workspace
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import APP_ROLE, World
+from tests.workspace.conftest import APP_ROLE, World
 
 GOLDEN = Path(__file__).parent / "golden" / "deploy_and_destroy_all.txt"
 MakeWorld = Callable[..., World]

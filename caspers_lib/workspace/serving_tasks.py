@@ -14,15 +14,15 @@ from caspers_lib.lakebase.managed import (
     synced_table_pipeline,
     wait_for_synced_table,
 )
-from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.declared import declared_name, declared_resources
-from caspers_lib.runtime.workspace.lakebase_places import (
+from caspers_lib.workspace.context import TaskOutcome, Workspace
+from caspers_lib.workspace.declared import declared_name, declared_resources
+from caspers_lib.workspace.lakebase_places import (
     LakebasePlace,
     complaint_place,
     refund_place,
 )
-from caspers_lib.runtime.workspace.ledger import Wanted
-from caspers_lib.runtime.workspace.schedules import STREAM_MINUTES, schedule
+from caspers_lib.workspace.ledger import Wanted
+from caspers_lib.workspace.schedules import STREAM_MINUTES, schedule
 from caspers_lib.workspace_calls import found
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from caspers_lib.errors import WorkspaceError
-from caspers_lib.runtime.workspace.ledger import Ledger
-from caspers_lib.runtime.workspace.resource_kinds import KINDS
-from caspers_lib.runtime.workspace.resource_state import GONE_OR_FOUND, Resource
+from caspers_lib.workspace.ledger import Ledger
+from caspers_lib.workspace.resource_kinds import KINDS
+from caspers_lib.workspace.resource_state import GONE_OR_FOUND, Resource
 from caspers_lib.workspace_calls import Patience
 
 __all__ = ["Left", "Removal", "removal_plan", "remove_resources"]

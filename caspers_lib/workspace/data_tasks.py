@@ -15,10 +15,10 @@ from caspers_lib.medallion.registration import table_names
 from caspers_lib.replay.clock import utc_text
 from caspers_lib.replay.engine import steer
 from caspers_lib.replay.steering import Steering, course_line, pause, resume, seek, set_speed
-from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.declared import declared_resources
-from caspers_lib.runtime.workspace.ledger import Wanted
-from caspers_lib.runtime.workspace.schedules import pipeline_schedule, schedule
+from caspers_lib.workspace.context import TaskOutcome, Workspace
+from caspers_lib.workspace.declared import declared_resources
+from caspers_lib.workspace.ledger import Wanted
+from caspers_lib.workspace.schedules import pipeline_schedule, schedule
 from caspers_lib.workspace_calls import asked
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from caspers_lib.errors import CaspersError, WorkspaceError
-from caspers_lib.runtime.workspace.resource_kinds import KINDS, ResourceKind
-from caspers_lib.runtime.workspace.resource_state import Resource, ResourceStore, Status
+from caspers_lib.workspace.resource_kinds import KINDS, ResourceKind
+from caspers_lib.workspace.resource_state import Resource, ResourceStore, Status
 from caspers_lib.workspace_calls import Patience, is_conflict
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from caspers_lib.lakebase.managed import (
     synced_table_pipeline,
 )
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace.context import Workspace
-from caspers_lib.runtime.workspace.declared import declared_name
+from caspers_lib.workspace.context import Workspace
+from caspers_lib.workspace.declared import declared_name
 from caspers_lib.workspace_calls import asked, is_conflict
 
 __all__ = ["COMPLAINT_TABLES", "LakebasePlace", "complaint_place", "refresh", "refund_place",

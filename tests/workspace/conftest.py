@@ -20,8 +20,8 @@ from databricks.sdk.config import Config
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
-from caspers_lib.runtime.workspace import TASKS, TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.resource_state import Resource, age
+from caspers_lib.workspace import TASKS, TaskOutcome, Workspace
+from caspers_lib.workspace.resource_state import Resource, age
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.configuration import Target
 from tests.bundle.deployment import Deployment

@@ -18,10 +18,10 @@ from caspers_lib.agents.serving.deployment import (
 )
 from caspers_lib.agents.tools import AI_SCHEMA, LOCATION_VIEW, TOOL_NAMES, tools_ddl
 from caspers_lib.domain.tables import Table
-from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.lakebase_places import refresh
-from caspers_lib.runtime.workspace.lakehouse import StreamName, agent_tables_in
-from caspers_lib.runtime.workspace.ledger import Wanted
+from caspers_lib.workspace.context import TaskOutcome, Workspace
+from caspers_lib.workspace.lakebase_places import refresh
+from caspers_lib.workspace.lakehouse import StreamName, agent_tables_in
+from caspers_lib.workspace.ledger import Wanted
 from caspers_lib.workspace_calls import asked
 
 __all__ = [

@@ -11,8 +11,8 @@ import pytest
 from caspers_lib.errors import DatasetError, ReplayStateError, SettingsError
 from caspers_lib.replay.generator import generate_dataset
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace import TaskOutcome, Workspace, replay_control, replay_tick
-from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse
+from caspers_lib.workspace import TaskOutcome, Workspace, replay_control, replay_tick
+from caspers_lib.workspace.lakehouse import SparkLakehouse
 
 NOW = 1_795_600_800.0
 OWN = "/Volumes/caspersdev/mine/files/sales.parquet"

@@ -15,9 +15,9 @@ import sqlglot
 from databricks.sdk.service.sql import StatementParameterListItem, StatementResponse
 
 from caspers_lib.errors import CaspersError, ResourceStateError, SettingsError, WorkspaceError
-from caspers_lib.runtime.workspace.persistence import Persistence
-from caspers_lib.runtime.workspace.resource_state import Resource, ResourceStore, Status
-from caspers_lib.runtime.workspace.state_stores import (
+from caspers_lib.workspace.persistence import Persistence
+from caspers_lib.workspace.resource_state import Resource, ResourceStore, Status
+from caspers_lib.workspace.state_stores import (
     DeltaResourceStore,
     WarehouseResourceStore,
 )

@@ -7,27 +7,27 @@ A notebook's whole program:
     display(outcome.frame(spark))
 """
 
-from caspers_lib.runtime.workspace.agent_tasks import (
+from caspers_lib.workspace.agent_tasks import (
     complaint_agent,
     complaint_agent_stream,
     complaint_generator_stream,
     refund_recommender_agent,
     refund_recommender_stream,
 )
-from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace, workspace_client
-from caspers_lib.runtime.workspace.data_tasks import (
+from caspers_lib.workspace.context import TaskOutcome, Workspace, workspace_client
+from caspers_lib.workspace.data_tasks import (
     canonical_data,
     replay_control,
     replay_tick,
     spark_declarative_pipeline,
 )
-from caspers_lib.runtime.workspace.notebook import destroy_workspace, settings_from_widgets
-from caspers_lib.runtime.workspace.serving_tasks import (
+from caspers_lib.workspace.notebook import destroy_workspace, settings_from_widgets
+from caspers_lib.workspace.serving_tasks import (
     complaint_lakebase,
     databricks_app_refund_manager,
     lakebase_reverse_etl,
 )
-from caspers_lib.runtime.workspace.tasks import TASKS
+from caspers_lib.workspace.tasks import TASKS
 
 __all__ = [
     "TASKS",

@@ -8,10 +8,10 @@ Why: docs/decisions/deployment.md.
 import json
 from typing import TYPE_CHECKING
 
-from caspers_lib.runtime.workspace.context import Workspace
-from caspers_lib.runtime.workspace.declared import declared_resources
-from caspers_lib.runtime.workspace.ledger import Wanted
-from caspers_lib.runtime.workspace.resource_kinds import job_named
+from caspers_lib.workspace.context import Workspace
+from caspers_lib.workspace.declared import declared_resources
+from caspers_lib.workspace.ledger import Wanted
+from caspers_lib.workspace.resource_kinds import job_named
 from caspers_lib.workspace_calls import asked
 
 if TYPE_CHECKING:

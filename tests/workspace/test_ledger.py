@@ -11,12 +11,12 @@ import pytest
 from databricks.sdk.errors.platform import NotFound
 
 from caspers_lib.errors import WorkspaceError
-from caspers_lib.runtime.workspace.ledger import Ledger, Wanted
-from caspers_lib.runtime.workspace.removal import removal_plan, remove_resources
-from caspers_lib.runtime.workspace.resource_kinds import KINDS
-from caspers_lib.runtime.workspace.resource_state import Resource
+from caspers_lib.workspace.ledger import Ledger, Wanted
+from caspers_lib.workspace.removal import removal_plan, remove_resources
+from caspers_lib.workspace.resource_kinds import KINDS
+from caspers_lib.workspace.resource_state import Resource
 from caspers_lib.workspace_calls import Patience
-from tests.runtime.workspace.conftest import AccountOnPaper
+from tests.workspace.conftest import AccountOnPaper
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 

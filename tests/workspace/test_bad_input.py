@@ -18,13 +18,13 @@ from databricks.sdk.service.serving import EndpointCoreConfigInput
 from caspers_lib.errors import CaspersError, ReplayLockedError
 from caspers_lib.runtime.settings import Settings
 from caspers_lib.runtime.task_graph import checked_graph, target_tasks
-from caspers_lib.runtime.workspace import Workspace, destroy_workspace
-from caspers_lib.runtime.workspace.resource_kinds import KINDS
-from caspers_lib.runtime.workspace.resource_state import Resource
+from caspers_lib.workspace import Workspace, destroy_workspace
+from caspers_lib.workspace.resource_kinds import KINDS
+from caspers_lib.workspace.resource_state import Resource
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import World, add_lakeflow_tables
 from tests.standins.paper_lakehouse import PaperLakehouse
+from tests.workspace.conftest import World, add_lakeflow_tables
 from tests.workspace_fake import Refused
 
 MakeWorld = Callable[..., World]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from caspers_lib.errors import SettingsError
 from caspers_lib.runtime.settings import Settings, load_settings, parameters_of
-from caspers_lib.runtime.workspace.context import Workspace
-from caspers_lib.runtime.workspace.home import remove_home
-from caspers_lib.runtime.workspace.removal import Removal, remove_resources
+from caspers_lib.workspace.context import Workspace
+from caspers_lib.workspace.home import remove_home
+from caspers_lib.workspace.removal import Removal, remove_resources
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -18,7 +18,7 @@ from caspers_lib.agents.tools import call_tool
 from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.domain.tables import line_items_table
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace import (
+from caspers_lib.workspace import (
     Workspace,
     complaint_agent,
     complaint_agent_stream,
@@ -26,13 +26,13 @@ from caspers_lib.runtime.workspace import (
     refund_recommender_agent,
     refund_recommender_stream,
 )
-from caspers_lib.runtime.workspace.lakehouse import SparkLakehouse
+from caspers_lib.workspace.lakehouse import SparkLakehouse
 from tests.agents.conftest import EVENT_SCHEMA
 from tests.agents.test_streams import Order
-from tests.runtime.workspace.conftest import AccountOnPaper
 from tests.standins.agent_endpoints import AI_QUERY, MODEL, AgentEndpoints
 from tests.standins.databricks_notebook import CATALOG, share_catalog
 from tests.standins.mlflow_registry import MlflowRegistry
+from tests.workspace.conftest import AccountOnPaper
 from tests.workspace_fake import LoopbackWorkspace
 
 # Minutes: each run of a stream takes a quarter of one.

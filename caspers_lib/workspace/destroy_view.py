@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from caspers_lib.errors import WorkspaceError
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace.home import remove_home
-from caspers_lib.runtime.workspace.ledger import Ledger
-from caspers_lib.runtime.workspace.removal import Removal, removal_plan, remove_resources
-from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
+from caspers_lib.workspace.home import remove_home
+from caspers_lib.workspace.ledger import Ledger
+from caspers_lib.workspace.removal import Removal, removal_plan, remove_resources
+from caspers_lib.workspace.resource_state import Resource
+from caspers_lib.workspace.state_stores import WarehouseResourceStore
 from caspers_lib.workspace_calls import Patience, asked, found
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from caspers_lib.runtime.workspace.resource_state import RESOURCES, ResourceStore
+from caspers_lib.workspace.resource_state import RESOURCES, ResourceStore
 from caspers_lib.workspace_calls import asked, found
 
 if TYPE_CHECKING:

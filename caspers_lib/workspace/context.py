@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from caspers_lib.errors import SettingsError, WorkspaceError, first_cause
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace.lakehouse import Lakehouse, SparkLakehouse
-from caspers_lib.runtime.workspace.ledger import Ensured, Ledger
-from caspers_lib.runtime.workspace.resource_state import RESOURCES, ResourceStore
+from caspers_lib.workspace.lakehouse import Lakehouse, SparkLakehouse
+from caspers_lib.workspace.ledger import Ensured, Ledger
+from caspers_lib.workspace.resource_state import RESOURCES, ResourceStore
 from caspers_lib.workspace_calls import Patience
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Workspace:
             WorkspaceError: no login, or the catalog doesn't exist.
             ResourceStateError: the account can't be written.
         """
-        from caspers_lib.runtime.workspace.state_stores import DeltaResourceStore
+        from caspers_lib.workspace.state_stores import DeltaResourceStore
 
         client = client or workspace_client()
         lakehouse = SparkLakehouse.here(spark, settings, volumes)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from caspers_lib.cli import main
-from caspers_lib.runtime.workspace.removal import removal_plan
-from caspers_lib.runtime.workspace.resource_state import Resource
-from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
+from caspers_lib.workspace.removal import removal_plan
+from caspers_lib.workspace.resource_state import Resource
+from caspers_lib.workspace.state_stores import WarehouseResourceStore
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import World
+from tests.workspace.conftest import World
 from tests.workspace_fake import DuckDBExecutor
 
 MakeWorld = Callable[..., World]

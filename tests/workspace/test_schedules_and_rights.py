@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from caspers_lib.runtime.workspace import destroy_workspace
+from caspers_lib.workspace import destroy_workspace
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import APP_ROLE, World
+from tests.workspace.conftest import APP_ROLE, World
 
 MakeWorld = Callable[..., World]
 

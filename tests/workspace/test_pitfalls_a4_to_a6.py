@@ -11,14 +11,14 @@ from psycopg import sql
 
 from caspers_lib.errors import WorkspaceError
 from caspers_lib.runtime.settings import Settings
-from caspers_lib.runtime.workspace import destroy_workspace
-from caspers_lib.runtime.workspace.destroy_view import destroy_from_here
-from caspers_lib.runtime.workspace.ledger import Ledger
-from caspers_lib.runtime.workspace.removal import remove_resources
-from caspers_lib.runtime.workspace.state_stores import WarehouseResourceStore
+from caspers_lib.workspace import destroy_workspace
+from caspers_lib.workspace.destroy_view import destroy_from_here
+from caspers_lib.workspace.ledger import Ledger
+from caspers_lib.workspace.removal import remove_resources
+from caspers_lib.workspace.state_stores import WarehouseResourceStore
 from caspers_lib.workspace_calls import Patience
 from tests.bundle.shipped import shipped
-from tests.runtime.workspace.conftest import World
+from tests.workspace.conftest import World
 from tests.workspace_fake import DuckDBExecutor
 
 MakeWorld = Callable[..., World]

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from caspers_lib.runtime.workspace.agent_tasks import (
+from caspers_lib.workspace.agent_tasks import (
     complaint_agent,
     complaint_agent_stream,
     complaint_generator_stream,
     refund_recommender_agent,
     refund_recommender_stream,
 )
-from caspers_lib.runtime.workspace.context import TaskOutcome, Workspace
-from caspers_lib.runtime.workspace.data_tasks import canonical_data, spark_declarative_pipeline
-from caspers_lib.runtime.workspace.serving_tasks import (
+from caspers_lib.workspace.context import TaskOutcome, Workspace
+from caspers_lib.workspace.data_tasks import canonical_data, spark_declarative_pipeline
+from caspers_lib.workspace.serving_tasks import (
     complaint_lakebase,
     databricks_app_refund_manager,
     lakebase_reverse_etl,
