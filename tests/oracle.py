@@ -1,7 +1,7 @@
 """The pipeline's tables, recomputed from a dataset's parquet without the library.
 
-The SQL is written by hand from the contracts (DESIGN sections 5 and 6), for DuckDB, in exact
-decimals; nothing is shared with the code that it checks.
+The SQL is written by hand from the contracts (docs/contracts.md, Replay and Tables), for DuckDB, in
+exact decimals; nothing is shared with the code that it checks.
 """
 
 import math

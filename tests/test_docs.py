@@ -31,6 +31,8 @@ _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE |
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _INLINE = re.compile(r"`([^`\n]+)`")
 
+_CITATION = re.compile(r"docs/contracts\.md, ([A-Z][a-z]+(?: and [a-z]+| line)?)")
+
 every_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda page: str(page.relative_to(ROOT)).removesuffix(".md")
 )
@@ -201,6 +203,15 @@ def test_source_comments_point_to_pages_that_exist() -> None:
     named = {name for text in sources for name in re.findall(r"docs/[\w./-]+\.md", text)}
     assert "docs/decisions/local-spark.md" in named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_each_contract_that_the_code_cites_is_a_section() -> None:
+    contracts = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^## (.+)$", contracts, re.MULTILINE))
+    texts = [p.read_text(encoding="utf-8") for p in (ROOT / "caspers_lib").rglob("*.py")]
+    cited = {name for text in texts for name in _CITATION.findall(text)}
+    assert cited >= {"Agents", "Sync and console"}
+    assert cited <= sections
 
 
 def test_every_decision_is_listed_and_has_its_parts() -> None:

@@ -1,4 +1,4 @@
-"""The wheel alone: what a cluster that brings its own Spark installs (DESIGN section 11, 8)."""
+"""The wheel alone: what a cluster that brings its own Spark installs (docs/invariants.md, 8)."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
 """Agents that recommend refunds and answer complaints.
 
-Contract: DESIGN section 7. The modules here are rules, streams and SQL tools; `model` asks a model,
-`serving` answers single requests, `evaluation` says how right an agent is. Nothing heavy is
-imported here.
+Contract: docs/contracts.md, Agents. The modules here are rules, streams and SQL tools; `model` asks
+a model, `serving` answers single requests, `evaluation` says how right an agent is. Nothing heavy
+is imported here.
 """

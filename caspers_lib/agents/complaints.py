@@ -1,7 +1,7 @@
 """Complaints that customers write about delivered orders, as a DataFrame function.
 
-Contract: DESIGN section 7; the draws are those of `complaint_draws`, so any engine can recompute
-which orders complain, and `complaint_texts.complaint_text` writes the same words.
+Contract: docs/contracts.md, Agents; the draws are those of `complaint_draws`, so any engine can
+recompute which orders complain, and `complaint_texts.complaint_text` writes the same words.
 """
 
 from collections.abc import Mapping, Sequence

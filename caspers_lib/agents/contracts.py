@@ -1,7 +1,7 @@
 """What an agent may answer: strict pydantic models of `agent_response`, and their JSON schemas.
 
-Contract: DESIGN section 7. Keys in the JSON text stand in the order of the fields. A broken answer
-raises `pydantic.ValidationError`, whoever wrote it. What a model writes is read by
+Contract: docs/contracts.md, Agents. Keys in the JSON text stand in the order of the fields. A
+broken answer raises `pydantic.ValidationError`, whoever wrote it. What a model writes is read by
 `model.answer_text`, which is tolerant in form and rounds amounts; the models here are what is
 stored.
 """

@@ -1,6 +1,6 @@
 """The published refund policy, and its answer for one order.
 
-Contract: DESIGN section 7: no refund at or below P75, never more than the order's total.
+Contract: docs/contracts.md, Agents: no refund at or below P75, never more than the order's total.
 `refund_rules.refund_answers` gives the same answers for a whole DataFrame.
 """
 

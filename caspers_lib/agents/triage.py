@@ -1,8 +1,8 @@
 """Answers to complaints by the published policy, in column expressions.
 
-Contract: DESIGN section 7; `triage_policy` says what leads to what, and `triage_answer` gives the
-same answers for one complaint. Complaint texts and dish names are compared and joined as data,
-never read as patterns or templates.
+Contract: docs/contracts.md, Agents; `triage_policy` says what leads to what, and `triage_answer`
+gives the same answers for one complaint. Complaint texts and dish names are compared and joined as
+data, never read as patterns or templates.
 """
 
 from decimal import Decimal

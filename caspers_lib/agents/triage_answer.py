@@ -1,6 +1,6 @@
 """The complaint policy's answer to one complaint.
 
-Contract: DESIGN section 7. `triage.complaint_responses` gives the same answers for a whole
+Contract: docs/contracts.md, Agents. `triage.complaint_responses` gives the same answers for a whole
 DataFrame.
 """
 

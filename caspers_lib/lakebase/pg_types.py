@@ -1,7 +1,8 @@
 """PostgreSQL's type for each Spark type, and the Spark expression whose value crosses over.
 
-Contract: DESIGN section 8, "types mapped". What has no binary form of its own travels as text and
-PostgreSQL parses it, so a value that a type can't hold is refused by the server, never bent.
+Contract: docs/contracts.md, Sync and console, "types mapped". What has no binary form of its own
+travels as text and PostgreSQL parses it, so a value that a type can't hold is refused by the
+server, never bent.
 """
 
 import re

@@ -1,6 +1,7 @@
 """The synced tables of a business: the agents' answers, and what the console needs beside them.
 
-Contract: DESIGN section 8. A page reads nothing but PostgreSQL, so whatever it shows is here.
+Contract: docs/contracts.md, Sync and console. A page reads nothing but PostgreSQL, so whatever it
+shows is here.
 """
 
 from dataclasses import replace

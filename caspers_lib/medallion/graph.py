@@ -1,7 +1,7 @@
 """A picture of the pipeline: its tables, what flows into what, their rows and last update.
 
-Contract: DESIGN section 6. The edges follow from the domain, as the tables do. Text is data: names
-are escaped for Mermaid and for SVG.
+Contract: docs/contracts.md, Tables. The edges follow from the domain, as the tables do. Text is
+data: names are escaped for Mermaid and for SVG.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Quality: which rows violate which rule, which are set aside, and that none is lost.
 
-Contract: DESIGN section 6; the rules themselves are data, `domain.event_rules`. Every row of bronze
-is accepted, quarantined or dropped; `reconciliation.py` counts that they add up.
+Contract: docs/contracts.md, Tables; the rules themselves are data, `domain.event_rules`. Every row
+of bronze is accepted, quarantined or dropped; `reconciliation.py` counts that they add up.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Reconciliation: that every row of bronze is accounted for, per file and per rule.
 
-Contract: DESIGN section 6: rows in = rows out + rows quarantined + rows dropped, by name. Rows out
-and dropped are judged anew from bronze; rows quarantined are those that the quarantine really has:
-one that got lost on the way is missing in the sum.
+Contract: docs/contracts.md, Tables: rows in = rows out + rows quarantined + rows dropped, by name.
+Rows out and dropped are judged anew from bronze; rows quarantined are those that the quarantine
+really has: one that got lost on the way is missing in the sum.
 """
 
 from typing import TYPE_CHECKING

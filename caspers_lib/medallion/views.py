@@ -1,7 +1,7 @@
 """Views for people: ids with their names, ids that no dimension knows, and the reconciliation.
 
-Contract: DESIGN section 6. Views are plain SQL over the tables; a dimension that is not there costs
-its names, nothing else.
+Contract: docs/contracts.md, Tables. Views are plain SQL over the tables; a dimension that is not
+there costs its names, nothing else.
 """
 
 from collections.abc import Collection

@@ -1,6 +1,6 @@
 """What is where: the demo's state as data, for people and for other programs.
 
-Contract: DESIGN section 10, `caspers status --json`.
+Contract: docs/contracts.md, Command line, `caspers status --json`.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,6 +1,6 @@
 """The ten tasks of a deployment, what each comes after, and the targets that name some of them.
 
-Contract: DESIGN section 9. The same graph runs in a workspace and on a laptop.
+Contract: docs/contracts.md, Tasks and targets. The same graph runs in a workspace and on a laptop.
 """
 
 from collections.abc import Mapping, Sequence

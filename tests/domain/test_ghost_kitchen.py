@@ -1,4 +1,4 @@
-"""The business as data, against the contract's tables (DESIGN sections 4 to 6)."""
+"""The business as data, against the contract's tables (docs/contracts.md)."""
 
 from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime

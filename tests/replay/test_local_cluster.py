@@ -1,4 +1,4 @@
-"""Executors in processes of their own, with the wheel shipped to them (DESIGN section 11, 9)."""
+"""Executors in processes of their own, with the wheel shipped to them (docs/invariants.md, 9)."""
 
 import json
 import os

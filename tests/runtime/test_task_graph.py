@@ -1,4 +1,4 @@
-"""The graph of tasks and its targets (DESIGN section 9)."""
+"""The graph of tasks and its targets (docs/contracts.md, Tasks and targets)."""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """What a model is asked when it writes a customer's complaint instead of the rules.
 
-Contract: DESIGN section 7. The order's facts stand in the user's message as JSON: they are data.
+Contract: docs/contracts.md, Agents. The order's facts stand in the user's message as JSON: they are
+data.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The house's policy in words, for a model.
 
-Contract: DESIGN section 7. The figures are those that the rules use.
+Contract: docs/contracts.md, Agents. The figures are those that the rules use.
 """
 
 from caspers_lib.agents.refund_policy import RefundPolicy, percent

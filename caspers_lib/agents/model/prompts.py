@@ -1,7 +1,7 @@
 """What a model is asked about: one order's facts as JSON, for a whole batch at once.
 
-Contract: DESIGN section 7. What customers wrote stays within a JSON string: it is data, and the
-instructions say so.
+Contract: docs/contracts.md, Agents. What customers wrote stays within a JSON string: it is data,
+and the instructions say so.
 """
 
 from pyspark.sql import Column, DataFrame

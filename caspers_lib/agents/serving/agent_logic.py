@@ -1,8 +1,8 @@
 """The agents' logic for one request: read it, look the order up, ask a model or the rules.
 
-Contract: DESIGN section 7. Nothing here knows mlflow or HTTP: the same logic runs in process,
-behind a local server and on Model Serving. What can't be judged gets an answer with source `error`
-where an order is named, otherwise none; nothing is invented.
+Contract: docs/contracts.md, Agents. Nothing here knows mlflow or HTTP: the same logic runs in
+process, behind a local server and on Model Serving. What can't be judged gets an answer with source
+`error` where an order is named, otherwise none; nothing is invented.
 """
 
 from collections.abc import Callable

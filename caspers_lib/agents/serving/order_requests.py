@@ -1,7 +1,8 @@
 """What a request to an agent says: an order's facts, or an order whose facts are looked up.
 
-Contract: DESIGN section 7. Facts are the JSON that `prompts` makes, read strictly: every key, none
-other, decimals digit by digit. Order ids and texts are data, whatever characters they have.
+Contract: docs/contracts.md, Agents. Facts are the JSON that `prompts` makes, read strictly: every
+key, none other, decimals digit by digit. Order ids and texts are data, whatever characters they
+have.
 """
 
 import json

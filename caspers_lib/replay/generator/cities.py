@@ -1,6 +1,7 @@
 """The four cities: where the kitchens stand and how their demand behaves.
 
-Local time is a fixed offset from UTC, without daylight saving. Contract: DESIGN section 4.
+Local time is a fixed offset from UTC, without daylight saving. Contract: docs/contracts.md,
+Dataset.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The six dimension tables.
 
-Contract: DESIGN section 4. Money is decimal(12, 2) USD.
+Contract: docs/contracts.md, Dataset. Money is decimal(12, 2) USD.
 """
 
 from decimal import Decimal

@@ -1,6 +1,6 @@
 """Orders' lives as rows of the events table.
 
-Contract: DESIGN section 4; within an order, `sequence` counts events in time order.
+Contract: docs/contracts.md, Dataset; within an order, `sequence` counts events in time order.
 """
 
 from dataclasses import dataclass, fields

@@ -1,6 +1,6 @@
 """The canonical dataset from a seed.
 
-Contract: DESIGN section 4. No clock, time zone, locale or hash seed has a part in it.
+Contract: docs/contracts.md, Dataset. No clock, time zone, locale or hash seed has a part in it.
 """
 
 import json

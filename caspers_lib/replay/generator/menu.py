@@ -1,6 +1,6 @@
 """The brands, their menus and where each of them sells: the business's catalogue as data.
 
-Every brand and dish is invented. Contract: DESIGN section 4, the dimensions.
+Every brand and dish is invented. Contract: docs/contracts.md, Dataset, the dimensions.
 """
 
 from dataclasses import dataclass
