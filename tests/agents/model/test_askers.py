@@ -20,10 +20,15 @@ from caspers_lib.agents.model.limits import Spent
 from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
-from caspers_lib.agents.streams import run_complaint_stream, run_refund_stream
+from caspers_lib.agents.streams import (
+    make_complaint_batch_handler,
+    make_refund_batch_handler,
+    run_complaint_stream,
+    run_refund_stream,
+)
 from caspers_lib.errors import AnswerError, CaspersError
 from tests.agents.model.test_answers import HOSTILE, KNOWN, UNKNOWN
-from tests.agents.model_server import INJECTED, KEY, ModelServer, said, sent
+from tests.agents.model_server import KEY, ModelServer, said, sent
 from tests.agents.test_streams import Order
 
 NOTHING = {"refund_usd": 0, "refund_class": "none", "reason": "On time."}
@@ -47,6 +52,10 @@ def filled(business: Any) -> Any:
     return business
 
 
+def closing(filled: Any) -> Any:
+    return filled.spark.read.table(filled.tables.events).where("event_type = 'delivered'")
+
+
 def sources(filled: Any, tables: Any) -> dict[str, str]:
     rows = filled.rows(tables.recommendations.name)
     return {r[0]: json.loads(r[3])["source"] for r in rows}
@@ -54,36 +63,20 @@ def sources(filled: Any, tables: Any) -> dict[str, str]:
 
 @pytest.mark.spark
 def test_J5_a_stream_asks_side_by_side_and_pays_once(filled: Any, tmp_path: Path) -> None:
-    def run(name: str, server: ModelServer) -> dict[str, str]:
-        tables = filled.fresh_outputs(name)
-        model = ModelAnswers(asker=asker(server.url, tmp_path / "cache"))
-        run_refund_stream(filled.spark, str(tmp_path / name), tables=tables, model=model)
-        return sources(filled, tables)
-
+    tables, again = filled.fresh_outputs("first"), filled.fresh_outputs("second")
     with ModelServer(then=said(json.dumps(NOTHING)), latency_s=0.1).running() as server:
-        assert run("first", server) == dict.fromkeys(KNOWN, "model") | {"no creation": "error"}
+        model = ModelAnswers(asker=asker(server.url, tmp_path / "cache"))
+        run_refund_stream(filled.spark, str(tmp_path / "stream"), tables=tables, model=model)
+        answered = sources(filled, tables)
+        assert answered == dict.fromkeys(KNOWN, "model") | {"no creation": "error"}
         assert len(server.requests) == len(KNOWN)
         assert 2 <= server.peak <= 4
         facts = [json.loads(r.said[1]["content"]) for r in server.requests]
         assert {f["order_id"] for f in facts} == set(KNOWN)
         # All is lost but what was paid for.
-        assert run("second", server) == dict.fromkeys(KNOWN, "model") | {"no creation": "error"}
+        make_refund_batch_handler(tables=again, model=model)(closing(filled), 0)
+        assert sources(filled, again) == answered
         assert len(server.requests) == len(KNOWN)
-
-
-@pytest.mark.spark
-def test_a_text_that_talks_a_model_into_a_fortune_changes_nothing(
-    filled: Any, tmp_path: Path
-) -> None:
-    tables = filled.fresh_outputs("injected")
-    with ModelServer(then=INJECTED).running() as server:
-        model = ModelAnswers(asker=asker(server.url, tmp_path), max_attempts=1)
-        run_refund_stream(filled.spark, str(tmp_path / "c"), tables=tables, model=model)
-        assert len(server.requests) == 2 * len(KNOWN), "each was asked to repair its answer once"
-    assert set(sources(filled, tables).values()) == {"rules", "error"}
-    open_ = filled.spark.read.table(tables.open_questions.name).collect()
-    assert {r.state for r in open_} == {"aside"}
-    assert all("9999" in r.reason for r in open_)
 
 
 @pytest.mark.spark
@@ -92,8 +85,9 @@ def test_a_days_budget_holds_over_batches(filled: Any, tmp_path: Path) -> None:
     with ModelServer(then=said(json.dumps(NOTHING))).running() as server:
         budget = Limits(calls=6)
         model = ModelAnswers(asker=asker(server.url, tmp_path / "a", day_budget=budget))
-        for n in range(2):
-            run_refund_stream(filled.spark, str(tmp_path / f"c{n}"), tables=tables, model=model)
+        handler = make_refund_batch_handler(tables=tables, model=model)
+        for _ in range(2):
+            handler(closing(filled), 0)
         assert len(server.requests) <= 6
     found = list(sources(filled, tables).values())
     assert found.count("model") == len(server.requests) > 0
@@ -104,8 +98,11 @@ def test_a_days_budget_holds_over_batches(filled: Any, tmp_path: Path) -> None:
 def test_J6_a_model_writes_the_texts_and_draws_nothing(filled: Any, tmp_path: Path) -> None:
     def run(name: str, writer: ComplaintWriter | None) -> dict[str, tuple[str, str, str]]:
         tables = filled.fresh_outputs(name)
-        checkpoint = str(tmp_path / name)
-        run_complaint_stream(filled.spark, checkpoint, 1.0, 3, tables=tables, writer=writer)
+        if writer is None:
+            make_complaint_batch_handler(rate=1.0, seed=3, tables=tables)(closing(filled), 0)
+        else:
+            checkpoint = str(tmp_path / name)
+            run_complaint_stream(filled.spark, checkpoint, 1.0, 3, tables=tables, writer=writer)
         rows = filled.rows(tables.complaints.name)
         return {r[0]: (r[3], r[4], r[5]) for r in rows}
 
