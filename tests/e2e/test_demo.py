@@ -127,16 +127,24 @@ def assert_the_pipeline_alone_moves_what_is_new(
     assert f"{bronze['rows']:,} rows" in drawn.stdout
 
 
+_KILLS = (
+    ("Local_Spark", 6.0),  # within the pipeline's first update
+    ("Spark_Declarative_Pipeline", 2.0),  # within the agents' streams
+    ("Refund_Recommender_Stream", 0.7),  # within the sync to Postgres
+)
+
+
+@pytest.mark.parametrize(
+    "kills", [_KILLS[1:2], pytest.param(_KILLS, marks=pytest.mark.full)], ids=["one", "three"]
+)
 def test_killed_at_any_point_the_next_round_ends_consistent(
-    warm_caspers: RunCaspers, small_dataset: Path, tmp_path: Path
+    warm_caspers: RunCaspers,
+    small_dataset: Path,
+    tmp_path: Path,
+    kills: tuple[tuple[str, float], ...],
 ) -> None:
     root = tmp_path / "root"
-    points = (
-        ("Local_Spark", 6.0),  # within the pipeline's first update
-        ("Spark_Declarative_Pipeline", 2.0),  # within the agents' streams
-        ("Refund_Recommender_Stream", 0.7),  # within the sync to Postgres
-    )
-    for stage, seconds in points:
+    for stage, seconds in kills:
         process = _start(root, small_dataset, "--once", "--speed", 600)
         _read_until(process, f"done {stage}")
         time.sleep(seconds)
