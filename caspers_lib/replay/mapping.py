@@ -3,7 +3,7 @@
 An event is seven columns or one line: a JSON object and a newline, with `body` as a JSON text
 inside it. A value that is absent leaves its field out; a number that is not finite, a text that
 should be JSON and isn't, and an event without its order, location or sequence are refused: the
-query fails and says which order has what.
+query fails and says which order has what. `event.event_json` says the same of one row in Python.
 """
 
 import json
@@ -21,16 +21,15 @@ from caspers_lib.replay.chaos_sql import (
     touched_sql,
 )
 from caspers_lib.replay.dataset import EventsFile
+from caspers_lib.replay.event import order_suffix
 from caspers_lib.replay.form import Form
 from caspers_lib.replay.window import LoopSlice, Window
 
 __all__ = [
     "dataset_columns",
-    "event_id_name",
     "event_type_sql",
     "events_sql",
     "identified_sql",
-    "order_suffix",
     "rows_sql",
     "slice_name",
 ]
@@ -41,21 +40,6 @@ _TYPES = {"STRING": "VARCHAR", "INT": "INTEGER"}
 # One pattern for all three takes longer than the three.
 _LAX_JSON = r",\s*[\]}]|(?i:nan|inf)"
 _JSON_STRING = r'"([^"\\]|\\.)*"'
-
-
-def order_suffix(loop: int) -> str:
-    """What an entity's id gets in loop `loop`: nothing in loop 0, then -L1, -L2, ..."""
-    return f"-L{loop}" if loop else ""
-
-
-def event_id_name(order_id: str, sequence: int) -> str:
-    """The text whose UUIDv5, in the domain's namespace, is the event's id.
-
-    Args:
-        order_id: with its loop's suffix.
-        sequence: the event's number in the order.
-    """
-    return f"{order_id}|{sequence}"
 
 
 def events_sql(

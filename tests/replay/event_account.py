@@ -1,102 +1,31 @@
-"""A plain Python account of the mapping, and rows to try it on."""
+"""Rows to try the mapping on, and what `event_json` makes of them."""
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
 
 from hypothesis import strategies as st
 
 from caspers_lib.domain import GHOST_KITCHEN
+from caspers_lib.replay.event import event_json, event_of_row, json_of_event
 
 EPOCH = GHOST_KITCHEN.epoch
 DAY = 86_400
-NAMESPACE = UUID("5d0c8a52-6d4b-5c0e-9f0e-0a6f3c1b7e21")
-
-# Event type id: its name, and its body's keys with their column and whether it is JSON already.
-EVENTS: dict[int, tuple[str, list[tuple[str, str, bool]]]] = {
-    1: (
-        "order_created",
-        [
-            ("customer_lat", "customer_lat", False),
-            ("customer_lon", "customer_lon", False),
-            ("customer_addr", "customer_addr", False),
-            ("items", "items_json", True),
-        ],
-    ),
-    2: ("gk_started", []),
-    3: ("gk_finished", []),
-    4: ("gk_ready", []),
-    5: ("driver_arrived", []),
-    6: ("driver_picked_up", [("route_points", "route_json", True)]),
-    7: (
-        "driver_ping",
-        [
-            ("progress_pct", "ping_progress", False),
-            ("loc_lat", "ping_lat", False),
-            ("loc_lon", "ping_lon", False),
-        ],
-    ),
-    8: (
-        "delivered",
-        [
-            ("delivered_lat", "customer_lat", False),
-            ("delivered_lon", "customer_lon", False),
-        ],
-    ),
-}
-SHORT_ESCAPES = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", '"': '"', "\\": "\\"}
 
 Row = dict[str, Any]
 
 
-def json_text(value: str) -> str:
-    """A JSON string: quotes, backslashes and control characters escaped, all else as it is."""
-
-    def escaped(char: str) -> str:
-        if char in SHORT_ESCAPES:
-            return "\\" + SHORT_ESCAPES[char]
-        return char if char >= " " else f"\\u{ord(char):04X}"
-
-    return '"' + "".join(map(escaped, value)) + '"'
-
-
-def body_text(row: Row) -> str:
-    fields = []
-    for key, column, is_json in EVENTS[row["event_type_id"]][1]:
-        value = row[column]
-        if value is None:
-            continue
-        text = value if is_json else json_text(value) if isinstance(value, str) else repr(value)
-        fields.append(f'"{key}":{text}')
-    return "{" + ",".join(fields) + "}"
-
-
 def reference_event(row: Row, loop: int, shift: int) -> Row:
     """The seven event columns of a row in a loop of a dataset that lasts a day."""
-    order = row["order_id"] + ("" if loop == 0 else f"-L{loop}")
-    seconds = row["ts_seconds"] + loop * DAY + shift
-    ts = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    return {
-        "event_id": str(uuid5(NAMESPACE, f"{order}|{row['sequence']}")),
-        "event_type": EVENTS[row["event_type_id"]][0],
-        "ts": ts.strftime("%Y-%m-%d %H:%M:%S") + ".000",
-        "location_id": row["location_id"],
-        "order_id": order,
-        "sequence": row["sequence"],
-        "body": body_text(row),
-    }
+    return event_of_row(row, loop=loop, shift=shift, cycle_seconds=DAY)
 
 
 def line_of(event: Row) -> str:
-    """An event as one JSON object and a newline."""
-    fields = ((k, json_text(v) if isinstance(v, str) else str(v)) for k, v in event.items())
-    return "{" + ",".join(f'"{key}":{value}' for key, value in fields) + "}\n"
+    return json_of_event(event) + "\n"
 
 
 def reference_line(row: Row, loop: int, shift: int) -> str:
-    return line_of(reference_event(row, loop, shift))
+    return event_json(row, loop=loop, shift=shift, cycle_seconds=DAY) + "\n"
 
 
 def played(rows: list[Row], loops: int) -> list[tuple[Row, int]]:
@@ -142,7 +71,7 @@ def row_sets_with(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[list[R
     }
     rows = st.fixed_dictionaries(
         {
-            "event_type_id": st.sampled_from(sorted(EVENTS)),
+            "event_type_id": st.sampled_from([e.id for e in GHOST_KITCHEN.event_types]),
             "ts_seconds": st.integers(EPOCH, EPOCH + 2 * DAY),
             "location_id": st.integers(-128, 127),
             "order_id": texts,

@@ -20,15 +20,14 @@ from caspers_lib.errors import DatasetError
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.dataset import EVENTS_SCHEMA, EventsFile
 from caspers_lib.replay.dataset_query import read_slices
+from caspers_lib.replay.event import event_id_name, order_suffix
 from caspers_lib.replay.event_batches import event_arrow_schema, event_batches
 from caspers_lib.replay.form import Form
-from caspers_lib.replay.mapping import dataset_columns, event_id_name, events_sql, order_suffix
+from caspers_lib.replay.mapping import dataset_columns, events_sql
 from caspers_lib.replay.window import LoopSlice, Window
 from tests.replay.event_account import (
     DAY,
     EPOCH,
-    EVENTS,
-    NAMESPACE,
     Row,
     parsed,
     played,
@@ -94,7 +93,7 @@ def test_the_three_forms_equal_the_plain_python_account(
         assert (lines, columns) == (expected, events)
 
 
-@pytest.mark.parametrize("type_id", sorted(EVENTS))
+@pytest.mark.parametrize("type_id", [event.id for event in GHOST_KITCHEN.event_types])
 def test_each_event_type_has_its_own_body(
     type_id: int,
     tmp_path: Path,
@@ -115,15 +114,8 @@ def test_each_event_type_has_its_own_body(
     bare = event_row(event_type_id=type_id, sequence=1)
     found = mapped(write_rows(tmp_path / "events.parquet", [full, bare]))
     assert found == [reference_line(full, 0, 0), reference_line(bare, 0, 0)]
-    assert len(parsed(found[0])["body"]) == len(EVENTS[type_id][1])
+    assert len(parsed(found[0])["body"]) == len(GHOST_KITCHEN.event_types[type_id - 1].body)
     assert json.loads(found[1])["body"] == "{}"
-
-
-def test_every_event_type_of_the_domain_is_in_the_account() -> None:
-    assert {e.id: e.name for e in GHOST_KITCHEN.event_types} == {
-        number: name for number, (name, _) in EVENTS.items()
-    }
-    assert GHOST_KITCHEN.namespace == NAMESPACE
 
 
 @pytest.mark.parametrize("form", ["lines", "named_lines", "columns"])
@@ -364,7 +356,7 @@ def test_narrower_and_wider_column_types_give_the_same_lines(
     }
     rows = [
         event_row(event_type_id=number, sequence=number, ts_seconds=EPOCH + number, **optional)
-        for number in EVENTS
+        for number in (event.id for event in GHOST_KITCHEN.event_types)
     ]
     kinds = {"float": float_, "string": string}
     types = {field.name: kinds.get(str(field.type), integer) for field in EVENTS_SCHEMA}
