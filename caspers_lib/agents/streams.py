@@ -38,9 +38,9 @@ from caspers_lib.errors import PipelineError, first_cause
 __all__ = [
     "AnswerHandler",
     "BatchHandler",
-    "make_complaint_batch_handler",
-    "make_refund_batch_handler",
-    "make_response_batch_handler",
+    "complaint_batch_handler",
+    "refund_batch_handler",
+    "response_batch_handler",
     "run_complaint_stream",
     "run_refund_stream",
     "run_response_stream",
@@ -177,7 +177,7 @@ class _ResponseBatch:
         return order_facts(_orders(complaints, "order_id"), events, lines, self.domain)
 
 
-def make_refund_batch_handler(
+def refund_batch_handler(
     *,
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
@@ -196,7 +196,7 @@ def make_refund_batch_handler(
     return _RefundBatch(tables=tables, domain=domain, policy=policy, model=model)
 
 
-def make_complaint_batch_handler(
+def complaint_batch_handler(
     *,
     rate: float,
     seed: int,
@@ -220,7 +220,7 @@ def make_complaint_batch_handler(
     return _ComplaintBatch(tables=tables, domain=domain, rate=rate, seed=seed, writer=writer)
 
 
-def make_response_batch_handler(
+def response_batch_handler(
     *,
     tables: AgentTables = AGENT_TABLES,
     domain: Domain = GHOST_KITCHEN,
@@ -263,7 +263,7 @@ def run_refund_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    make = partial(make_refund_batch_handler, tables=tables, domain=domain, policy=policy)
+    make = partial(refund_batch_handler, tables=tables, domain=domain, policy=policy)
     _run_and_ask("refunds", _closing_events(spark, tables, domain), make, model, checkpoint)
 
 
@@ -292,7 +292,7 @@ def run_complaint_stream(
         PipelineError: the stream failed; what was not written is taken up by the next run.
         ValueError: the rate is outside 0..1.
     """
-    handler = make_complaint_batch_handler(
+    handler = complaint_batch_handler(
         rate=rate, seed=seed, tables=tables, domain=domain, writer=writer
     )
     _run("complaints", _closing_events(spark, tables, domain), handler, checkpoint)
@@ -322,7 +322,7 @@ def run_response_stream(
     Raises:
         PipelineError: the stream failed; what was not written is taken up by the next run.
     """
-    make = partial(make_response_batch_handler, tables=tables, domain=domain, policy=policy)
+    make = partial(response_batch_handler, tables=tables, domain=domain, policy=policy)
     written = spark.readStream.table(tables.complaints.name)
     _run_and_ask("responses", written, make, model, checkpoint)
 

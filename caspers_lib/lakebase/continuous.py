@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-__all__ = ["Follower", "change_stream", "make_change_feed_handler"]
+__all__ = ["Follower", "change_feed_handler", "change_stream"]
 
 _POLL_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 1.0
@@ -149,9 +149,7 @@ class Follower:
             seconds -= _POLL_SECONDS
 
 
-def make_change_feed_handler(
-    plan: SyncPlan, database: Database
-) -> "Callable[[DataFrame, int], None]":
+def change_feed_handler(plan: SyncPlan, database: Database) -> "Callable[[DataFrame, int], None]":
     """A `foreachBatch` function that applies a batch of the change feed to the target.
 
     It can be pickled and opens its own connection, since it runs in another process.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from caspers_lib.errors import EngineError, first_cause
+from caspers_lib.runtime import python_worker
 from caspers_lib.runtime.java import find_java
 from caspers_lib.runtime.jvm import jvm_environment, last_words, launch_jvm, process_environment
 
@@ -93,7 +94,8 @@ def session_config(
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         # On a busy machine a Python worker connects, and an executor answers, long after the
-        # defaults of 15 and 120 s. The 10 s in which foreachBatch workers start are fixed.
+        # defaults of 15 and 120 s. The 10 s in which foreachBatch workers connect are fixed, see
+        # `python_worker`.
         "spark.python.authenticate.socketTimeout": "300s",
         "spark.network.timeout": "600s",
         "spark.driver.extraJavaOptions": " ".join(
@@ -286,12 +288,19 @@ def _worker_python(work: Path) -> Path:
     """Write the program that starts a Python worker with the modules of this process.
 
     Spark puts its `pyspark.zip` first, which holds no compiled code: the imports take 2.1 seconds
-    of CPU instead of 0.8, of the 10 in which a worker has to connect.
+    of CPU instead of 0.8. A worker that has to connect within Spark's 10 seconds does so before it
+    imports anything, see `python_worker`.
     """
     program = work / "python"
     modules = shlex.quote(os.pathsep.join(path for path in sys.path if path))
+    python, first = shlex.quote(sys.executable), shlex.quote(python_worker.__file__)
     text = (
-        f'#!/bin/sh\nPYTHONPATH={modules}:"$PYTHONPATH" exec {shlex.quote(sys.executable)} "$@"\n'
+        "#!/bin/sh\n"
+        f'export PYTHONPATH={modules}:"$PYTHONPATH"\n'
+        'if [ -n "$PYTHON_WORKER_FACTORY_PORT$PYTHON_WORKER_FACTORY_SOCK_PATH" ]; then\n'
+        f'  exec {python} -P {first} "$@"\n'
+        "fi\n"
+        f'exec {python} "$@"\n'
     )
     aside = program.with_suffix(".new")
     aside.write_text(text, encoding="utf-8", errors="surrogateescape")

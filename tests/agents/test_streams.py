@@ -16,9 +16,9 @@ from caspers_lib.agents.complaint_draws import complains
 from caspers_lib.agents.contracts import ComplaintAnswer, RefundAnswer
 from caspers_lib.agents.refund_policy import OrderFacts, RefundPolicy, refund_answer
 from caspers_lib.agents.streams import (
-    make_complaint_batch_handler,
-    make_refund_batch_handler,
-    make_response_batch_handler,
+    complaint_batch_handler,
+    refund_batch_handler,
+    response_batch_handler,
     run_complaint_stream,
     run_refund_stream,
     run_response_stream,
@@ -180,16 +180,16 @@ def half_hour_zone(spark: Any) -> Iterator[None]:
 def test_handlers_survive_pickling_even_after_the_domain_was_used() -> None:
     assert GHOST_KITCHEN.types_by_name
     for handler in (
-        make_refund_batch_handler(),
-        make_complaint_batch_handler(rate=0.15, seed=1),
-        make_response_batch_handler(),
+        refund_batch_handler(),
+        complaint_batch_handler(rate=0.15, seed=1),
+        response_batch_handler(),
     ):
         assert cloudpickle.loads(cloudpickle.dumps(handler)) == handler
 
 
 def test_a_complaint_rate_outside_zero_to_one_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        make_complaint_batch_handler(rate=1.5, seed=1)
+        complaint_batch_handler(rate=1.5, seed=1)
 
 
 @pytest.mark.spark
@@ -200,14 +200,14 @@ def test_every_delivered_order_gets_one_answer_whatever_the_batches_and_time_zon
     spark, tables = filled.spark, filled.tables
     closing = spark.read.table(tables.events).where("event_type = 'delivered'")
     cut = filled.fresh_outputs("cut")
-    handler = make_refund_batch_handler(tables=cut)
+    handler = refund_batch_handler(tables=cut)
     early, late = F.col("ts") < stamp(2010), F.col("ts") < stamp(2011.5)
     handler(closing.where(early), 0)
     handler(closing.where(late), 1)
     handler(closing.where(~late | F.col("ts").isNull()), 2)
     handler(closing.where(F.lit(False)), 3)
     whole = filled.fresh_outputs("whole")
-    make_refund_batch_handler(tables=whole)(closing, 0)
+    refund_batch_handler(tables=whole)(closing, 0)
 
     rows = filled.rows(whole.recommendations.name)
     assert rows == filled.rows(cut.recommendations.name)
@@ -246,7 +246,7 @@ def test_the_streams_answer_all_and_a_second_run_changes_nothing_j4(
     spark.sql(f"DELETE FROM {tables.events}")
     filled.append([row[:7] for row in landed], [])
     assert run() == first
-    make_response_batch_handler(tables=tables)(spark.read.table(tables.complaints.name), 0)
+    response_batch_handler(tables=tables)(spark.read.table(tables.complaints.name), 0)
     assert filled.rows(tables.responses.name) == first[2]
 
     refunds, complaints, responses = first

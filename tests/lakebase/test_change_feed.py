@@ -10,7 +10,7 @@ import pytest
 from caspers_lib.errors import SyncError
 from caspers_lib.lakebase import REFUNDS, SyncSpec
 from caspers_lib.lakebase.change_feed import SyncRun, sync_once
-from caspers_lib.lakebase.continuous import make_change_feed_handler
+from caspers_lib.lakebase.continuous import change_feed_handler
 from caspers_lib.lakebase.target import SyncResult
 from tests.lakebase.plans import PLAN
 
@@ -20,7 +20,7 @@ COLUMNS = "(order_id STRING, ts TIMESTAMP, order_ts TIMESTAMP, agent_response ST
 
 
 def test_the_handler_can_be_sent_to_another_process() -> None:
-    handler = make_change_feed_handler(PLAN, "postgresql://x")
+    handler = change_feed_handler(PLAN, "postgresql://x")
     assert pickle.loads(pickle.dumps(handler)).keywords == {  # noqa: S301
         "plan": PLAN,
         "database": "postgresql://x",

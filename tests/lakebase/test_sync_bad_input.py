@@ -25,7 +25,7 @@ from caspers_lib.lakebase.change_feed import (
     sync_once,
 )
 from caspers_lib.lakebase.check import Difference, check_sync
-from caspers_lib.lakebase.continuous import make_change_feed_handler
+from caspers_lib.lakebase.continuous import change_feed_handler
 from caspers_lib.lakebase.server import EmbeddedPostgres
 from caspers_lib.lakebase.staging import staging_table
 from caspers_lib.lakebase.target import SyncResult, prepare_target, read_position
@@ -466,7 +466,7 @@ def test_no_error_from_sparks_other_process_tells_a_password(
         sync_once(spark, spec, wrong)
 
     changes = spark.readStream.option("readChangeFeed", "true").option("startingVersion", 0)
-    handler = make_change_feed_handler(source_plan(spark, spec), wrong)
+    handler = change_feed_handler(source_plan(spark, spec), wrong)
     writer = changes.table(spec.source).writeStream.foreachBatch(handler)
     query = writer.option("checkpointLocation", str(tmp_path / "2")).trigger(availableNow=True)
     with pytest.raises(PySparkException) as caught:

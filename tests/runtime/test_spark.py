@@ -14,6 +14,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from caspers_lib.runtime import python_worker
 from caspers_lib.runtime.java import JAVA_OPTIONS
 from caspers_lib.runtime.spark import DELTA_PACKAGE, _worker_python, session_config
 from tests.runtime.test_jvm import HOSTILE, OVERRULED
@@ -81,6 +82,38 @@ def test_a_worker_imports_compiled_modules_and_not_sparks_zip(tmp_path: Path) ->
         capture_output=True, text=True, check=True, env={"PYTHONPATH": str(zipped)},
     )  # fmt: skip
     assert ran.stdout.strip() == pyspark.__file__
+
+
+@pytest.mark.parametrize("over", ["tcp", "socket file"])
+def test_a_worker_connects_and_shows_its_secret_before_it_imports_pyspark(
+    over: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pyspark").mkdir()
+    slow = "import time\ntime.sleep(3600)\n"
+    (tmp_path / "pyspark" / "__init__.py").write_text(slow, encoding="utf-8")
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_INET if over == "tcp" else socket.AF_UNIX) as server:
+        server.bind(("127.0.0.1", 0) if over == "tcp" else path)
+        server.listen()
+        server.settimeout(300)
+        factory = (
+            {"PORT": str(server.getsockname()[1]), "SECRET": "é 1"}
+            if over == "tcp"
+            else {"SOCK_PATH": path}
+        )
+        worker = subprocess.Popen(
+            [sys.executable, "-P", python_worker.__file__, "-m", "pyspark.some_worker"],
+            env={f"PYTHON_WORKER_FACTORY_{k}": v for k, v in factory.items()}
+            | {"PYTHONPATH": str(tmp_path)},
+        )
+        try:
+            connection, _ = server.accept()
+            with connection:
+                if over == "tcp":
+                    assert connection.recv(8, socket.MSG_WAITALL) == b"\0\0\0\4\xc3\xa9 1"
+        finally:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.mark.spark

@@ -17,7 +17,7 @@ from caspers_lib.agents.model import answers as model_answers
 from caspers_lib.agents.model.answers import ModelAnswers
 from caspers_lib.agents.model.asking import AnsweredQuestion
 from caspers_lib.agents.model.limits import Spent
-from caspers_lib.agents.streams import make_refund_batch_handler, make_response_batch_handler
+from caspers_lib.agents.streams import refund_batch_handler, response_batch_handler
 from caspers_lib.errors import SettingsError
 from tests.agents.test_streams import START, Order
 
@@ -102,7 +102,7 @@ class Desk:
 
     def handler(self, asker: Scripted, **options: Any) -> Any:
         model = ModelAnswers(asker=asker, **{"now": lambda: NOON} | options)
-        return make_refund_batch_handler(tables=self.tables, model=model)
+        return refund_batch_handler(tables=self.tables, model=model)
 
     @property
     def answers(self) -> dict[str, RefundAnswer]:
@@ -155,7 +155,7 @@ def test_J2_what_a_model_did_not_get_to_is_the_rules_and_is_improved_later_witho
     # A batch that comes again asks and changes nothing.
     before = desk.answers
     handler(desk.closing, 0)
-    make_refund_batch_handler(tables=desk.tables)(desk.closing, 1)
+    refund_batch_handler(tables=desk.tables)(desk.closing, 1)
     assert desk.answers == before
     assert len(asker.asked) == len(KNOWN)
     assert len(desk.calls) == len(KNOWN)
@@ -264,7 +264,7 @@ def test_complaints_are_asked_by_their_own_key_and_a_long_text_is_cut(filled: An
 
     asker = Scripted(answer)
     model = ModelAnswers(asker=asker, questions_per_batch=2, now=lambda: NOON)
-    handler = make_response_batch_handler(tables=desk.tables, model=model)
+    handler = response_batch_handler(tables=desk.tables, model=model)
     handler(filled.spark.read.table(desk.tables.complaints.name), 0)
     handler.improve(filled.spark)
     got = {r[0]: json.loads(r[3])["source"] for r in filled.rows(desk.tables.responses.name)}

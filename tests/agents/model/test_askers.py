@@ -21,8 +21,8 @@ from caspers_lib.agents.model.request_form import RequestForm
 from caspers_lib.agents.model.settings import Limits, Message, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.streams import (
-    make_complaint_batch_handler,
-    make_refund_batch_handler,
+    complaint_batch_handler,
+    refund_batch_handler,
     run_complaint_stream,
     run_refund_stream,
 )
@@ -74,7 +74,7 @@ def test_J5_a_stream_asks_side_by_side_and_pays_once(filled: Any, tmp_path: Path
         facts = [json.loads(r.said[1]["content"]) for r in server.requests]
         assert {f["order_id"] for f in facts} == set(KNOWN)
         # All is lost but what was paid for.
-        make_refund_batch_handler(tables=again, model=model)(closing(filled), 0)
+        refund_batch_handler(tables=again, model=model)(closing(filled), 0)
         assert sources(filled, again) == answered
         assert len(server.requests) == len(KNOWN)
 
@@ -85,7 +85,7 @@ def test_a_days_budget_holds_over_batches(filled: Any, tmp_path: Path) -> None:
     with ModelServer(then=said(json.dumps(NOTHING))).running() as server:
         budget = Limits(calls=6)
         model = ModelAnswers(asker=asker(server.url, tmp_path / "a", day_budget=budget))
-        handler = make_refund_batch_handler(tables=tables, model=model)
+        handler = refund_batch_handler(tables=tables, model=model)
         for _ in range(2):
             handler(closing(filled), 0)
         assert len(server.requests) <= 6
@@ -99,7 +99,7 @@ def test_J6_a_model_writes_the_texts_and_draws_nothing(filled: Any, tmp_path: Pa
     def run(name: str, writer: ComplaintWriter | None) -> dict[str, tuple[str, str, str]]:
         tables = filled.fresh_outputs(name)
         if writer is None:
-            make_complaint_batch_handler(rate=1.0, seed=3, tables=tables)(closing(filled), 0)
+            complaint_batch_handler(rate=1.0, seed=3, tables=tables)(closing(filled), 0)
         else:
             checkpoint = str(tmp_path / name)
             run_complaint_stream(filled.spark, checkpoint, 1.0, 3, tables=tables, writer=writer)
