@@ -121,7 +121,7 @@ LOCALS: dict[str, list[Names]] = {
         {"source": "'repaired'"},
     ],
     f"{LIB}/medallion/bronze.py _misfits": [{"cases": "WHEN 'a' THEN event.a IS NULL"}],
-    f"{LIB}/medallion/lifecycle.py order_lifecycle": [
+    f"{LIB}/medallion/lifecycle.py silver_order_lifecycle": [
         {"sql": sql} for sql in lifecycle_columns(quote_name).values()
     ],
     f"{LIB}/medallion/gold.py aggregate": [
@@ -159,7 +159,7 @@ LOCALS: dict[str, list[Names]] = {
         {"query": reconciliation_sql("{events}", "{quarantined}")}
     ],
     f"{LIB}/medallion/registration.py _Declarations.silver.lines": [{"opening": DOMAIN.opening}],
-    f"{LIB}/medallion/silver.py order_items": [{"c": c} for c in DOMAIN.line_items.derived],
+    f"{LIB}/medallion/silver.py silver_order_items": [{"c": c} for c in DOMAIN.line_items.derived],
     f"{LIB}/medallion/views.py create_views": [
         {"schema": f"{HOSTILE}.lakeflow", "name": name, "query": query}
         for name, query in view_queries(

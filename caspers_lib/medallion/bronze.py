@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = [
     "NOT_UTF_8",
     "auto_loader_events",
+    "bronze_events",
     "direct_events",
     "event_ddl",
     "events_of_lines",
-    "json_events",
 ]
 
 NOT_UTF_8 = "not UTF-8: "
@@ -42,7 +42,7 @@ def event_ddl(domain: Domain = GHOST_KITCHEN) -> str:
     return ", ".join(f"{c.name} {c.type}" for c in domain.event_columns)
 
 
-def json_events(
+def bronze_events(
     spark: "SparkSession",
     path: str,
     domain: Domain = GHOST_KITCHEN,
@@ -85,7 +85,7 @@ def json_events(
 def auto_loader_events(
     spark: "SparkSession", path: str, domain: Domain = GHOST_KITCHEN
 ) -> "DataFrame":
-    """Landed event files through Databricks Auto Loader, read line by line as `json_events` does.
+    """Landed event files through Databricks Auto Loader, read line by line as `bronze_events` does.
 
     Args:
         spark: the session.

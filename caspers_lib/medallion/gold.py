@@ -1,13 +1,26 @@
 """Gold: rows of a silver table grouped by a table's keys; the tables are data, `domain.gold`."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from caspers_lib.domain import AggregateTable
+from caspers_lib.domain import GHOST_KITCHEN, AggregateTable, Domain
+from caspers_lib.errors import SettingsError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["aggregate"]
+__all__ = [
+    "aggregate",
+    "gold_brand_sales_day",
+    "gold_delivery_percentiles_hourly",
+    "gold_item_sales_day",
+    "gold_kitchen_funnel_day",
+    "gold_late_share_day",
+    "gold_location_sales_hourly",
+    "gold_order_header",
+    "gold_table",
+]
 
 
 def aggregate(
@@ -32,3 +45,30 @@ def aggregate(
         for m in table.measures
     ]
     return source.groupBy(*keys).agg(*measures)
+
+
+def gold_table(name: str, domain: Domain = GHOST_KITCHEN) -> "Callable[..., DataFrame]":
+    """The function that makes a gold table: `aggregate` with the table's keys and measures.
+
+    Args:
+        name: the table's name.
+        domain: the business whose table it is.
+
+    Raises:
+        SettingsError: the domain has no such table.
+    """
+    tables = {table.name: table for table in domain.gold}
+    if name not in tables:
+        raise SettingsError(
+            f"{domain.name} has no gold table {name!r}", hint=f"Allowed are {', '.join(tables)}."
+        )
+    return partial(aggregate, table=tables[name])
+
+
+gold_order_header = gold_table("gold_order_header")
+gold_item_sales_day = gold_table("gold_item_sales_day")
+gold_brand_sales_day = gold_table("gold_brand_sales_day")
+gold_location_sales_hourly = gold_table("gold_location_sales_hourly")
+gold_delivery_percentiles_hourly = gold_table("gold_delivery_percentiles_hourly")
+gold_kitchen_funnel_day = gold_table("gold_kitchen_funnel_day")
+gold_late_share_day = gold_table("gold_late_share_day")

@@ -18,7 +18,7 @@ from caspers_lib.domain import GHOST_KITCHEN, AggregateTable, Domain, event_rule
 from caspers_lib.domain.tables import Table, aggregate_table, lifecycle_table
 from caspers_lib.errors import PipelineError, first_cause
 from caspers_lib.medallion.gold import aggregate
-from caspers_lib.medallion.lifecycle import lifecycle_columns, order_lifecycle
+from caspers_lib.medallion.lifecycle import lifecycle_columns, silver_order_lifecycle
 from caspers_lib.medallion.positions import Position, Positions
 from caspers_lib.medallion.quality import accepted_events
 from caspers_lib.spark_sql import quote_name
@@ -225,7 +225,7 @@ class _Update:
         return None
 
     def _lifecycle_of(self, events: "DataFrame") -> "DataFrame":
-        return order_lifecycle(accepted_events(events, self.domain), self.domain)
+        return silver_order_lifecycle(accepted_events(events, self.domain), self.domain)
 
     def _merge_lifecycle(self, table: Table, new: "DataFrame") -> None:
         from pyspark.sql import functions as F

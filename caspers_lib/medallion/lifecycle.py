@@ -13,10 +13,10 @@ from caspers_lib.spark_sql import event_time, minutes_between, quote_name, quote
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["lifecycle_columns", "order_lifecycle"]
+__all__ = ["lifecycle_columns", "silver_order_lifecycle"]
 
 
-def order_lifecycle(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":
+def silver_order_lifecycle(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":
     """One row per order of the events, the columns of `lifecycle_table`.
 
     Args:

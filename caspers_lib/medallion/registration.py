@@ -20,11 +20,11 @@ from caspers_lib.domain.tables import (
     quarantine_table,
 )
 from caspers_lib.errors import PipelineError
-from caspers_lib.medallion.bronze import auto_loader_events, direct_events, json_events
+from caspers_lib.medallion.bronze import auto_loader_events, bronze_events, direct_events
 from caspers_lib.medallion.gold import aggregate
-from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.lifecycle import silver_order_lifecycle
 from caspers_lib.medallion.quality import accepted_events, parsed_events, quarantined_events
-from caspers_lib.medallion.silver import order_items, unique_events
+from caspers_lib.medallion.silver import silver_order_items, unique_events
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -171,7 +171,7 @@ class _Declarations:
             events = self.settings.events
             if self.has_expectations:
                 return auto_loader_events(self.spark, events, domain)
-            return json_events(self.spark, events, domain, shown_as=self.settings.shown_as)
+            return bronze_events(self.spark, events, domain, shown_as=self.settings.shown_as)
 
         self.engine.append_flow(target=table.name, name=table.name)(from_files)
         direct = self.settings.direct_events
@@ -195,7 +195,7 @@ class _Declarations:
                 orders = accepted_events(events, domain, events_of=opening)
             else:
                 orders = self.spark.readStream.table(view).where(f"event_type = '{opening}'")
-            return order_items(unique_events(orders), domain)
+            return silver_order_items(unique_events(orders), domain)
 
         def rejected() -> "DataFrame":
             return quarantined_events(self.spark.readStream.table(domain.bronze), domain)
@@ -209,7 +209,7 @@ class _Declarations:
 
         def lifecycle() -> "DataFrame":
             events = self.spark.read.table(domain.bronze)
-            return order_lifecycle(accepted_events(events, domain), domain)
+            return silver_order_lifecycle(accepted_events(events, domain), domain)
 
         self._materialized_view(lifecycle_table(domain), lifecycle)
         for table in domain.gold:

@@ -11,7 +11,7 @@ from caspers_lib.spark_sql import event_time, utc_day
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["order_items", "unique_events"]
+__all__ = ["silver_order_items", "unique_events"]
 
 
 def unique_events(events: "DataFrame") -> "DataFrame":
@@ -27,7 +27,7 @@ def unique_events(events: "DataFrame") -> "DataFrame":
     return events.dropDuplicates(["event_id"])
 
 
-def order_items(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":
+def silver_order_items(events: "DataFrame", domain: Domain = GHOST_KITCHEN) -> "DataFrame":
     """Line items of the opening events, in exact decimals.
 
     Args:

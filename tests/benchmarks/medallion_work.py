@@ -19,10 +19,10 @@ from caspers_lib.domain.tables import (
 from caspers_lib.medallion import (
     accepted_events,
     aggregate,
-    json_events,
-    order_items,
-    order_lifecycle,
+    bronze_events,
     quarantined_events,
+    silver_order_items,
+    silver_order_lifecycle,
     unique_events,
 )
 from caspers_lib.medallion.bronze import event_ddl
@@ -131,11 +131,11 @@ def same_batch(events: Path, folder: Path) -> float:
         return spark.table(table.name)
 
     domain = GHOST_KITCHEN
-    bronze = save(json_events(spark, str(events), stream=False), bronze_table(domain))
+    bronze = save(bronze_events(spark, str(events), stream=False), bronze_table(domain))
     save(quarantined_events(bronze), quarantine_table(domain))
     opening = accepted_events(bronze, events_of=domain.line_items.event)
-    items = save(order_items(unique_events(opening)), line_items_table(domain))
-    lifecycle = save(order_lifecycle(accepted_events(bronze)), lifecycle_table(domain))
+    items = save(silver_order_items(unique_events(opening)), line_items_table(domain))
+    lifecycle = save(silver_order_lifecycle(accepted_events(bronze)), lifecycle_table(domain))
     for table in domain.gold:
         source = items if table.source == "line_items" else lifecycle
         save(aggregate(source, table), aggregate_table(table))

@@ -23,7 +23,7 @@ from caspers_lib.domain import GHOST_KITCHEN, Rule
 from caspers_lib.domain.rules import RESCUED
 from caspers_lib.domain.tables import bronze_table, line_items_table, quarantine_table
 from caspers_lib.errors import PipelineError
-from caspers_lib.medallion.bronze import json_events
+from caspers_lib.medallion.bronze import bronze_events
 from caspers_lib.medallion.dlt_meta import (
     CORRUPT,
     DltMetaSettings,
@@ -34,7 +34,7 @@ from caspers_lib.medallion.dlt_meta import (
 from caspers_lib.medallion.gold import aggregate
 from caspers_lib.medallion.quality import accepted_events, quarantined_events
 from caspers_lib.medallion.registration import PipelineSettings, register_pipeline
-from caspers_lib.medallion.silver import order_items, unique_events
+from caspers_lib.medallion.silver import silver_order_items, unique_events
 from caspers_lib.replay import EventsFile, Replay, StateStore, VolumeSink, sample_dataset
 from caspers_lib.runtime.pipeline import run_update
 from tests.dlt_meta.stand_ins import Engine, Session
@@ -193,7 +193,7 @@ def onboarded(spark: Any, landed: Path) -> Onboarded:
 @pytest.fixture(scope="module")
 def events(spark: Any, onboarded: Onboarded) -> Any:
     """Bronze by the library's own functions."""
-    return json_events(spark, onboarded.settings.events, stream=False)
+    return bronze_events(spark, onboarded.settings.events, stream=False)
 
 
 def test_bronze_equals_ours(onboarded: Onboarded, events: Any) -> None:
@@ -233,7 +233,7 @@ def test_silver_equals_ours_and_an_event_that_comes_again_counts_once(
     onboarded: Onboarded, events: Any
 ) -> None:
     orders = accepted_events(events, events_of=GHOST_KITCHEN.line_items.event)
-    ours = order_items(unique_events(orders))
+    ours = silver_order_items(unique_events(orders))
     table = onboarded.table(line_items_table(GHOST_KITCHEN).name)
     found = rows(table, ours.columns)
     assert found == rows(ours)
@@ -257,7 +257,7 @@ def test_our_native_gold_reads_what_sdp_meta_wrote(onboarded: Onboarded, events:
     settings = PipelineSettings(events=onboarded.settings.events, layers=("gold",), domain=domain)
     onboarded.run(lambda spark: register_pipeline(settings, spark), "gold")
     orders = accepted_events(events, events_of=GHOST_KITCHEN.line_items.event)
-    ours = aggregate(order_items(unique_events(orders)), header)
+    ours = aggregate(silver_order_items(unique_events(orders)), header)
     assert rows(onboarded.table(header.name), ours.columns) == rows(ours)
 
 

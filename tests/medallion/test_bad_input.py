@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from caspers_lib.medallion.reconciliation import reconciliation
+from caspers_lib.testing import ITEM, event
+from caspers_lib.testing import order_created as created
 from tests.medallion.business import Business
-from tests.medallion.landed import ITEM, created, event
 
 pytestmark = pytest.mark.spark
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from caspers_lib.errors import PipelineError
-from caspers_lib.medallion.bronze import direct_events, event_ddl, json_events
-from tests.medallion.landed import event
+from caspers_lib.medallion.bronze import bronze_events, direct_events, event_ddl
+from caspers_lib.testing import event
 from tests.oracle import rows_of
 
 HOSTILE = "o'\"\\\n\r\t\x00\u2028<script>alert(1)</script>'); DROP TABLE all_events; -- é😀"
@@ -65,7 +65,7 @@ def landed(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[st
     (folder / "events" / "windows.json").write_bytes(text.encode())
     write(folder / "events" / ".part-00000-c-c000.json.tmp", [json.dumps(event("half"))])
     write(folder / "events" / "_SUCCESS", [json.dumps(event("mark"))])
-    bronze = json_events(spark, str(folder / "events"))
+    bronze = bronze_events(spark, str(folder / "events"))
     query = (
         bronze.writeStream.format("memory")
         .queryName("landed")
@@ -182,4 +182,4 @@ def test_a_row_names_its_file_and_when_it_came_in(landed: list[dict[str, Any]]) 
 def test_a_path_that_spark_takes_for_a_pattern_is_refused(name: str, stream: bool) -> None:
     never_used: Any = None
     with pytest.raises(PipelineError, match="for a pattern"):
-        json_events(never_used, f"/Volumes/{name}/events", stream=stream)
+        bronze_events(never_used, f"/Volumes/{name}/events", stream=stream)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from caspers_lib.medallion.bronze import NOT_UTF_8, json_events
-from tests.medallion.landed import ITEM, created, event
+from caspers_lib.medallion.bronze import NOT_UTF_8, bronze_events
+from caspers_lib.testing import ITEM, event
+from caspers_lib.testing import order_created as created
 
 pytestmark = pytest.mark.spark
 
@@ -77,7 +78,7 @@ def landed(spark: Any, folder: Path, files: list[bytes]) -> list[Counter[tuple[s
     folder.mkdir()
     for number, content in enumerate(files):
         (folder / f"{number}.json").write_bytes(content)
-    bronze = json_events(spark, str(folder), stream=False)
+    bronze = bronze_events(spark, str(folder), stream=False)
     found: list[Counter[tuple[str, str | None]]] = [Counter() for _ in files]
     rows = bronze.select("source_file", "event_id", "_rescued_data").collect()
     for path, event_id, rescued in rows:

@@ -13,11 +13,12 @@ from caspers_lib.domain import GHOST_KITCHEN
 from caspers_lib.domain.tables import bronze_table, lifecycle_table
 from caspers_lib.medallion.bronze import events_of_lines
 from caspers_lib.medallion.incremental import update_derived_tables
-from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.lifecycle import silver_order_lifecycle
 from caspers_lib.medallion.positions import PositionsFile
 from caspers_lib.medallion.quality import accepted_events
+from caspers_lib.testing import ITEM, event
+from caspers_lib.testing import order_created as created
 from tests.medallion.business import under
-from tests.medallion.landed import ITEM, created, event
 from tests.oracle import COLUMNS, rows_of
 
 pytestmark = pytest.mark.spark
@@ -47,7 +48,7 @@ def orders(spark: Any) -> dict[str, dict[str, Any]]:
         ("order_created", at("12:00:00"), 2, "skewed"),
         ("delivered", at("11:59:00"), 2, "skewed"),
     ]
-    frame = order_lifecycle(spark.createDataFrame(events, COLUMNS_IN))
+    frame = silver_order_lifecycle(spark.createDataFrame(events, COLUMNS_IN))
     assert dict(frame.dtypes) == COLUMNS["silver_order_lifecycle"]
     return {row[0]: dict(zip(frame.columns, row, strict=True)) for row in rows_of(frame)}
 
@@ -109,6 +110,6 @@ def test_new_events_merged_into_rows_give_what_all_of_them_give(
             )
             assert done.how.startswith(("computed whole: first update", "5 new events")[number])
         table = spark.table(f"{schema}.{silver.name}")
-        whole = order_lifecycle(accepted_events(spark.table(f"{schema}.{bronze.name}")))
+        whole = silver_order_lifecycle(accepted_events(spark.table(f"{schema}.{bronze.name}")))
         assert table.count() == 4
         assert sorted(map(repr, rows_of(table))) == sorted(map(repr, rows_of(whole)))

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN
-from caspers_lib.medallion.bronze import json_events
+from caspers_lib.medallion.bronze import bronze_events
 from caspers_lib.medallion.gold import aggregate
-from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.lifecycle import silver_order_lifecycle
 from caspers_lib.medallion.quality import accepted_events
 from caspers_lib.medallion.reconciliation import reconciliation
 from caspers_lib.medallion.registration import table_names
-from caspers_lib.medallion.silver import order_items, unique_events
+from caspers_lib.medallion.silver import silver_order_items, unique_events
 from caspers_lib.replay.chaos import NO_CHAOS, Chaos
 from caspers_lib.replay.generator import generate_dataset
 from tests.medallion.business import HOUR, START, Business, under
@@ -80,10 +80,13 @@ def test_after_every_update_each_layer_is_up_to_date_and_equals_the_oracle(
 
 def in_batch(business: Business, now: float) -> dict[str, list[str]]:
     """What differs from the oracle when the same functions are given all files at once."""
-    bronze = json_events(business.spark, str(business.events), stream=False)
+    bronze = bronze_events(business.spark, str(business.events), stream=False)
     accepted = accepted_events(bronze)
-    items = order_items(unique_events(accepted)).cache()
-    frames = {"silver_order_items": items, "silver_order_lifecycle": order_lifecycle(accepted)}
+    items = silver_order_items(unique_events(accepted)).cache()
+    frames = {
+        "silver_order_items": items,
+        "silver_order_lifecycle": silver_order_lifecycle(accepted),
+    }
     for table in GHOST_KITCHEN.gold:
         if table.source == "line_items":
             frames[table.name] = aggregate(items, table)

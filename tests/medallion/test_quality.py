@@ -18,8 +18,9 @@ from caspers_lib.medallion.quality import (
     violated,
 )
 from caspers_lib.medallion.reconciliation import reconciliation
-from caspers_lib.medallion.silver import order_items, unique_events
-from tests.medallion.landed import ITEM, created, event
+from caspers_lib.medallion.silver import silver_order_items, unique_events
+from caspers_lib.testing import ITEM, event
+from caspers_lib.testing import order_created as created
 from tests.oracle import rows_of
 
 pytestmark = pytest.mark.spark
@@ -202,7 +203,7 @@ def test_repaired_rows_come_back_as_events_and_count_once(bronze: Any) -> None:
     again = direct_events(repaired_events(mended), "repaired")
     assert quarantined_events(again).count() == 0
     everything = unique_events(accepted_events(bronze.unionByName(again)))
-    lines = order_items(everything.unionByName(again).dropDuplicates(["event_id"]))
+    lines = silver_order_items(everything.unionByName(again).dropDuplicates(["event_id"]))
     assert {r[0] for r in again.select("event_id").collect()} == {"negative", "no quantity"}
     assert lines.where("order_id = 'O1'").count() >= 5
 

@@ -9,11 +9,12 @@ from caspers_lib.agents.timings import deliveries
 from caspers_lib.domain import GHOST_KITCHEN, Domain, domain_tables
 from caspers_lib.medallion.bronze import events_of_lines
 from caspers_lib.medallion.gold import aggregate
-from caspers_lib.medallion.lifecycle import order_lifecycle
+from caspers_lib.medallion.lifecycle import silver_order_lifecycle
 from caspers_lib.medallion.quality import accepted_events, quarantined_events
-from caspers_lib.medallion.silver import order_items
+from caspers_lib.medallion.silver import silver_order_items
+from caspers_lib.testing import ITEM, event
+from caspers_lib.testing import order_created as created
 from tests.medallion.business import under
-from tests.medallion.landed import ITEM, created, event
 from tests.oracle import rows_of
 
 pytestmark = pytest.mark.spark
@@ -56,7 +57,10 @@ def tables(spark: Any, domain: Domain = GHOST_KITCHEN) -> dict[str, tuple[Any, A
     """Types and rows of every table that is made of the lines."""
     bronze = events_of_lines(spark.createDataFrame([(t,) for t in LINES], "value STRING"), "'x'")
     accepted = accepted_events(bronze)
-    sources = {"line_items": order_items(accepted), "lifecycle": order_lifecycle(accepted)}
+    sources = {
+        "line_items": silver_order_items(accepted),
+        "lifecycle": silver_order_lifecycle(accepted),
+    }
     frames = {
         "quarantine": quarantined_events(bronze).drop("ingest_ts"),
         "deliveries": deliveries(accepted, domain),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN, Column, Domain, EventType, LineItems
-from caspers_lib.medallion.silver import order_items, unique_events
+from caspers_lib.medallion.silver import silver_order_items, unique_events
 from tests.oracle import COLUMNS, rows_of
 
 pytestmark = pytest.mark.spark
@@ -71,7 +71,7 @@ def lines(spark: Any) -> dict[str, list[dict[str, Any]]]:
         (f"e{n}", kind, ts, 3, order_id, 1, text)
         for n, (order_id, (kind, ts, text)) in enumerate(ORDERS.items())
     ]
-    silver = order_items(spark.createDataFrame(events, EVENTS))
+    silver = silver_order_items(spark.createDataFrame(events, EVENTS))
     assert dict(silver.dtypes) == COLUMNS["silver_order_items"]
     found: dict[str, list[dict[str, Any]]] = {order_id: [] for order_id in ORDERS}
     for row in sorted(rows_of(silver), key=lambda row: row[1]):
@@ -203,7 +203,7 @@ def test_another_business_needs_only_its_own_data(spark: Any, clinic: Domain) ->
         EVENTS.replace("location_id", "ward_id").replace("order_id", "visit_id"),
     )
     noon = datetime(2024, 3, 11, 12, tzinfo=UTC).replace(tzinfo=None)
-    assert rows_of(order_items(events, clinic)) == [
+    assert rows_of(silver_order_items(events, clinic)) == [
         ("V1", 1, 2, noon, noon.date(), "X-1", 90, Decimal("1.50")),
         ("V1", 2, 2, noon, noon.date(), "Y-2", 10, Decimal("0.17")),
     ]

@@ -8,9 +8,10 @@ import pytest
 from caspers_lib.domain import GHOST_KITCHEN, domain_tables
 from caspers_lib.medallion.bronze import events_of_lines
 from caspers_lib.medallion.quality import quarantined_events
-from caspers_lib.medallion.silver import order_items
+from caspers_lib.medallion.silver import silver_order_items
 from caspers_lib.medallion.views import create_views, view_queries
-from tests.medallion.landed import ITEM, created
+from caspers_lib.testing import ITEM
+from caspers_lib.testing import order_created as created
 
 HOSTILE = 'Böb\'s "Soup"; DROP TABLE x; <script>'
 
@@ -29,7 +30,7 @@ def test_people_read_names_beside_ids_and_see_what_is_unknown(spark: Any, schema
     for table in domain_tables(GHOST_KITCHEN)[1:]:
         spark.sql(f"CREATE TABLE {schema}.{table.name} ({table.ddl}) USING delta")
     quarantined_events(bronze).write.insertInto(f"{schema}.quarantined_events")
-    order_items(bronze).write.insertInto(f"{schema}.silver_order_items")
+    silver_order_items(bronze).write.insertInto(f"{schema}.silver_order_items")
     brands = spark.createDataFrame([(4, HOSTILE)], "brand_id INT, name STRING")
     brands.write.saveAsTable(f"{schema}.brands")
 

@@ -74,17 +74,17 @@ def _tables(spark: Any, events: Any) -> dict[str, Any]:
     from caspers_lib.domain import GHOST_KITCHEN
     from caspers_lib.medallion.bronze import events_of_lines
     from caspers_lib.medallion.gold import aggregate
-    from caspers_lib.medallion.lifecycle import order_lifecycle
+    from caspers_lib.medallion.lifecycle import silver_order_lifecycle
     from caspers_lib.medallion.quality import accepted_events, quarantined_events
-    from caspers_lib.medallion.silver import order_items, unique_events
+    from caspers_lib.medallion.silver import silver_order_items, unique_events
 
     lines = events.select(F.to_json(F.struct("*")).alias("value"))
     broken = lines.where("hash(value) % 50 = 0").selectExpr("left(value, 100) AS value")
     again = lines.where("hash(value) % 50 = 1")
     bronze = events_of_lines(lines.unionByName(again).unionByName(broken), "'a file'")
     accepted = accepted_events(bronze)
-    order_items(unique_events(accepted)).write.saveAsTable(f"{SCHEMA}.items")
-    order_lifecycle(accepted).write.saveAsTable(f"{SCHEMA}.lifecycle")
+    silver_order_items(unique_events(accepted)).write.saveAsTable(f"{SCHEMA}.items")
+    silver_order_lifecycle(accepted).write.saveAsTable(f"{SCHEMA}.lifecycle")
     sources = {name: spark.read.table(f"{SCHEMA}.{name}") for name in ("items", "lifecycle")}
     by_source = {"line_items": sources["items"], "lifecycle": sources["lifecycle"]}
     return {

@@ -12,7 +12,7 @@ import pytest
 
 from caspers_lib.domain import GHOST_KITCHEN, Rule
 from caspers_lib.errors import DatasetError
-from caspers_lib.medallion import json_events, quarantined_events
+from caspers_lib.medallion import bronze_events, quarantined_events
 from caspers_lib.replay.dataset import EventsFile
 from caspers_lib.replay.dataset_check import check_dataset
 from caspers_lib.replay.dataset_quarantine import create_judged_view
@@ -139,7 +139,7 @@ def test_the_tables_set_the_same_events_aside_for_the_same_reasons(
 ) -> None:
     tick = make_replay(hostile, tmp_path, start_day=0).tick(1_750_000_000.0)
     assert tick.events == hostile.rows
-    landed = json_events(spark, str(tmp_path / "events"), stream=False)
+    landed = bronze_events(spark, str(tmp_path / "events"), stream=False)
     rows = quarantined_events(landed).selectExpr("order_id", "reasons[0] AS reason").collect()
     assert {row.order_id: row.reason for row in rows} == first_reasons(hostile)
 

@@ -16,7 +16,8 @@ from caspers_lib.errors import PipelineError
 from caspers_lib.medallion.registration import PipelineSettings
 from caspers_lib.runtime.event_folder import read_despite_bad_files, unreadable_files
 from caspers_lib.runtime.tables_update import update_streaming_tables
-from tests.medallion.landed import ITEM, created
+from caspers_lib.testing import ITEM
+from caspers_lib.testing import order_created as created
 
 
 @pytest.fixture

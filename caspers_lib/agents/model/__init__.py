@@ -1,11 +1,12 @@
 """How agents ask a model, and what is made of its answers.
 
-The names below load what they need when they are first used: importing this package alone loads
-neither Spark nor httpx.
+Importing this package alone loads neither Spark nor httpx: a name loads what it needs when it is
+first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from caspers_lib._lazy import lazy_names
 
 if TYPE_CHECKING:
     from caspers_lib.agents.model.answers import ModelAnswers
@@ -31,23 +32,20 @@ __all__ = [
     "answer_questions",
 ]
 
-_MODULES = {
-    "AiQueryAsker": "askers",
-    "AnsweredQuestion": "asking",
-    "ComplaintWriter": "complaint_writer",
-    "HttpAsker": "askers",
-    "Limits": "settings",
-    "Message": "settings",
-    "ModelAnswers": "answers",
-    "ModelClient": "client",
-    "ModelSettings": "settings",
-    "ModelThread": "thread",
-    "Question": "asking",
-    "answer_questions": "asking",
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - each name has a type of its own, see above
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AiQueryAsker": "askers",
+        "AnsweredQuestion": "asking",
+        "ComplaintWriter": "complaint_writer",
+        "HttpAsker": "askers",
+        "Limits": "settings",
+        "Message": "settings",
+        "ModelAnswers": "answers",
+        "ModelClient": "client",
+        "ModelSettings": "settings",
+        "ModelThread": "thread",
+        "Question": "asking",
+        "answer_questions": "asking",
+    },
+)
