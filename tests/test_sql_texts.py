@@ -82,7 +82,7 @@ LIB = "caspers_lib"
 LOCALS: dict[str, list[Names]] = {
     f"{LIB}/agents/model/answers.py _Batch.merge_answers": [{"name": "a.b", "key": "order_id"}],
     f"{LIB}/agents/model/answers.py _Batch.close": [{"spec": AGENT_TABLES.open_questions}],
-    f"{LIB}/agents/model/answers.py insert_new": [
+    f"{LIB}/agents/model/answers.py _same_key": [
         {"table": AGENT_TABLES.model_calls},
         {"table": AGENT_TABLES.recommendations},
     ],
