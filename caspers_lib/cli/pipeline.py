@@ -44,3 +44,39 @@ def pipeline_graph(
     else:
         path.write_text(picture, encoding="utf-8")
         print(path)
+
+
+@pipeline_app.command("export")
+def pipeline_export(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder to write: new, empty, or of an earlier export."),
+    ],
+    form: Annotated[  # noqa: ARG001 - there is one so far
+        Literal["dlt-meta"], typer.Option("--format", help="dlt-meta, since 0.1.0 called sdp-meta.")
+    ] = "dlt-meta",
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog of the tables and volumes (default caspersdev).")
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(help="Workspace folder of the event files; the catalog's volume events."),
+    ] = None,
+    files: Annotated[
+        str | None,
+        typer.Option(help="Workspace folder for these files; misc/dlt_meta in the volumes."),
+    ] = None,
+) -> None:
+    """Write the pipeline as files for another tool."""
+    from caspers_lib.medallion.dlt_meta import DltMetaSettings, write_dlt_meta
+    from caspers_lib.runtime.settings import load_settings
+
+    settings = load_settings({"catalog": catalog})
+    volumes = f"/Volumes/{settings.catalog}/{settings.simulator_schema}"
+    places = DltMetaSettings(
+        events=events or f"{volumes}/{settings.events_volume}",
+        folder=files or f"{volumes}/misc/dlt_meta",
+        catalog=settings.catalog,
+    )
+    for path in write_dlt_meta(places, folder.absolute()):
+        print(path)

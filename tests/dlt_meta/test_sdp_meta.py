@@ -5,6 +5,7 @@ These tests run in an environment of their own (`make test-dlt-meta`).
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,17 @@ from databricks.labs.sdp_meta import dataflow_pipeline
 from databricks.labs.sdp_meta.dataflow_pipeline import DataflowPipeline
 from databricks.labs.sdp_meta.dataflow_spec import DataflowSpecUtils
 from databricks.labs.sdp_meta.onboard_dataflowspec import OnboardDataflowspec
+from pyspark.pipelines.graph_element_registry import get_active_graph_element_registry
 
 from caspers_lib.domain import GHOST_KITCHEN, Rule
 from caspers_lib.domain.rules import RESCUED
-from caspers_lib.domain.tables import bronze_table, line_items_table, quarantine_table
+from caspers_lib.domain.tables import (
+    aggregate_table,
+    bronze_table,
+    lifecycle_table,
+    line_items_table,
+    quarantine_table,
+)
 from caspers_lib.errors import PipelineError
 from caspers_lib.medallion.bronze import bronze_events
 from caspers_lib.medallion.dlt_meta import (
@@ -32,8 +40,8 @@ from caspers_lib.medallion.dlt_meta import (
     write_dlt_meta,
 )
 from caspers_lib.medallion.gold import aggregate
+from caspers_lib.medallion.lifecycle import silver_order_lifecycle
 from caspers_lib.medallion.quality import accepted_events, quarantined_events
-from caspers_lib.medallion.registration import PipelineSettings, register_pipeline
 from caspers_lib.medallion.silver import silver_order_items, unique_events
 from caspers_lib.replay import EventsFile, Replay, StateStore, VolumeSink, sample_dataset
 from caspers_lib.runtime.pipeline import run_update
@@ -41,6 +49,7 @@ from tests.dlt_meta.stand_ins import Engine, Session
 
 pytestmark = pytest.mark.spark
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "dlt_meta"
 NOW = 1_750_000_000.0
 EVENTS = 2_000
 HOSTILE = "o'\"\\\n\u2028<script>alert(1)</script>'); DROP TABLE all_events; -- é😀"
@@ -251,14 +260,36 @@ def test_silver_has_our_columns_with_their_types_and_layout(onboarded: Onboarded
     assert row["properties"]["delta.enableChangeDataFeed"] == "true"
 
 
-def test_our_native_gold_reads_what_sdp_meta_wrote(onboarded: Onboarded, events: Any) -> None:
-    header = GHOST_KITCHEN.gold[0]
-    domain = replace(GHOST_KITCHEN, gold=(header,))
-    settings = PipelineSettings(events=onboarded.settings.events, layers=("gold",), domain=domain)
-    onboarded.run(lambda spark: register_pipeline(settings, spark), "gold")
+def test_gold_sql_makes_the_native_tables_of_what_sdp_meta_wrote(
+    onboarded: Onboarded, events: Any
+) -> None:
+    def define(_: Any) -> None:
+        text = (Path(onboarded.settings.folder) / "gold.sql").read_text(encoding="utf-8")
+        get_active_graph_element_registry().register_sql(text, Path("gold.sql"))
+
+    onboarded.run(define, "gold")
     orders = accepted_events(events, events_of=GHOST_KITCHEN.line_items.event)
-    ours = aggregate(silver_order_items(unique_events(orders)), header)
-    assert rows(onboarded.table(header.name), ours.columns) == rows(ours)
+    sources = {
+        "line_items": silver_order_items(unique_events(orders)).persist(),
+        "lifecycle": silver_order_lifecycle(accepted_events(events)).persist(),
+    }
+    native = {lifecycle_table(GHOST_KITCHEN): sources["lifecycle"]}
+    native |= {aggregate_table(t): aggregate(sources[t.source], t) for t in GHOST_KITCHEN.gold}
+    for table, ours in native.items():
+        theirs, expected = onboarded.table(table.name), rows(ours)
+        assert dict(theirs.dtypes) == {c.name: c.type.lower() for c in table.columns}
+        assert rows(theirs, ours.columns) == expected, table.name
+        assert expected
+
+
+def test_the_example_is_what_runs_here_but_for_its_places(onboarded: Onboarded) -> None:
+    here = onboarded.settings
+    for path in write_dlt_meta(here):
+        text = (EXAMPLE / path.name).read_text(encoding="utf-8")
+        text = re.sub(r'\n *"\w*catalog\w*": "caspersdev",', "", text).replace("`caspersdev`.", "")
+        text = text.replace("/Volumes/caspersdev/simulator/misc/dlt_meta", here.folder)
+        text = text.replace("/Volumes/caspersdev/simulator/events", here.events)
+        assert path.read_text(encoding="utf-8") == text.replace("lakeflow", here.database)
 
 
 @pytest.fixture(scope="module")
