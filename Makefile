@@ -9,7 +9,7 @@ DLT_META_PYTHON ?= $(PYTHON)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-spark test-plain test-full test-dlt-meta lint types imports format bench lock clean chromium postgresql
+.PHONY: help demo test test-spark test-plain test-full test-dlt-meta lint types imports format size bench lock clean chromium postgresql
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ imports: $(READY) ## which package may import which
 format: $(READY) ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+size: $(READY) ## lines, modules, private functions and the longest of them
+	@$(BIN)/python tests/test_size.py
 
 bench: $(READY) ## measure, and print a table
 	$(BIN)/python -m tests.benchmarks $(ARGS)

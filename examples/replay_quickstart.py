@@ -1,4 +1,4 @@
-"""Live events in a folder, on any machine: `pip install caspers_lib`, then run this file."""
+"""Live events in a folder, on any machine: `pip install` the wheel, then run this file."""
 
 import time
 from pathlib import Path
