@@ -1,12 +1,14 @@
 """Options that several commands share, and what they become."""
 
 import os
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from caspers_lib.agents.model.settings import ModelSettings
     from caspers_lib.runtime.local_replay import ReplayOptions
     from caspers_lib.runtime.local_root import LocalRoot
 
@@ -19,12 +21,16 @@ __all__ = [
     "DatasetFile",
     "EventLayout",
     "MaxRate",
+    "ModelApi",
+    "ModelName",
+    "ModelUrl",
     "Root",
     "Speed",
     "StartDay",
     "TargetOption",
     "absolute",
     "local_root",
+    "model_settings",
     "replay_options",
 ]
 
@@ -70,6 +76,16 @@ TargetOption = Annotated[
 CycleDays = Annotated[
     int | None,
     typer.Option("--cycle-days", help="Length of a loop, where the dataset's metadata has none."),
+]
+ModelUrl = Annotated[
+    str | None,
+    typer.Option("--model-url", help="Where an OpenAI-compatible API lies: https://host/v1."),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="The model's name there; the rules if not given.")
+]
+ModelApi = Annotated[
+    Literal["chat", "responses"], typer.Option("--model-api", help="Which API it speaks.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -117,6 +133,50 @@ def replay_options(
         pace=Pace(max_rate),
         chaos=None if chaos is None else Chaos.parse(chaos),
         cycle_days=cycle_days,
+    )
+
+
+def model_settings(
+    url: str | None,
+    model: str | None,
+    api: Literal["chat", "responses"],
+    usd_per_million_input: str = "0",
+    usd_per_million_output: str = "0",
+) -> "ModelSettings | None":
+    """How a model is asked, its key from the environment alone; None where none is named.
+
+    Args:
+        url: where the API lies.
+        model: the model's name there.
+        api: which API it speaks.
+        usd_per_million_input: price of a million input tokens.
+        usd_per_million_output: price of a million output tokens.
+
+    Raises:
+        typer.BadParameter: the address or the name is missing, or a price is no number.
+        SettingsError: a value is not allowed.
+    """
+    from pydantic import SecretStr
+
+    from caspers_lib.agents.model.settings import MODEL_KEY, ModelSettings
+
+    if (url is None) != (model is None):
+        raise typer.BadParameter("--model-url and --model belong together")
+    if url is None or model is None:
+        return None
+    try:
+        usd_in, usd_out = Decimal(usd_per_million_input), Decimal(usd_per_million_output)
+    except InvalidOperation as error:
+        given = f"{usd_per_million_input!r} or {usd_per_million_output!r}"
+        raise typer.BadParameter(f"{given} is no amount of USD, such as 2.50") from error
+    key = os.environ.get(MODEL_KEY)
+    return ModelSettings(
+        base_url=url,
+        model=model,
+        api=api,
+        api_key=SecretStr(key) if key else None,
+        usd_per_million_input=usd_in,
+        usd_per_million_output=usd_out,
     )
 
 

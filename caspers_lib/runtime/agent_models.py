@@ -18,7 +18,7 @@ from caspers_lib.agents.model.askers import AiQueryAsker, HttpAsker
 from caspers_lib.agents.model.complaint_prompt import WRITER_INSTRUCTIONS
 from caspers_lib.agents.model.complaint_writer import ComplaintWriter
 from caspers_lib.agents.model.instructions import complaint_instructions, refund_instructions
-from caspers_lib.agents.model.settings import Limits, ModelSettings
+from caspers_lib.agents.model.settings import MODEL_KEY, Limits, ModelSettings
 from caspers_lib.agents.refund_policy import RefundPolicy
 from caspers_lib.agents.serving.served import endpoint_settings
 from caspers_lib.agents.triage_policy import TriagePolicy
@@ -37,9 +37,6 @@ __all__ = [
     "workspace_agent_model",
     "workspace_complaint_writer",
 ]
-
-MODEL_KEY = "CASPERS_MODEL_API_KEY"
-"""Environment variable with the endpoint's key."""
 
 _Agent = Literal["refunds", "responses"]
 _KINDS: Mapping[_Agent, AnswerKind] = {"refunds": RefundAnswer, "responses": ComplaintAnswer}

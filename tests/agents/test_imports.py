@@ -8,12 +8,8 @@ PURE = (
     "complaint_texts",
     "complaint_words",
     "contracts",
-    "evaluation.case_answers",
-    "evaluation.golden_complaints",
-    "evaluation.golden_questions",
-    "evaluation.golden_set",
-    "evaluation.labels",
-    "evaluation.report",
+    "evaluation",
+    "labels",
     "model.complaint_prompt",
     "model.instructions",
     "refund_policy",
@@ -24,7 +20,7 @@ PURE = (
     "triage_answer",
     "triage_policy",
 )
-PACKAGES = ("", ".evaluation", ".model", ".serving")
+PACKAGES = ("", ".model", ".serving")
 HEAVY = ("duckdb", "httpx", "mlflow", "pyarrow", "pyspark")
 
 

@@ -16,7 +16,7 @@ import pytest
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
-from caspers_lib.agents.evaluation.labels import read_complaint_labels, read_refund_labels
+from caspers_lib.agents.labels import read_labels
 from caspers_lib.console.access import ConsoleAccess
 from caspers_lib.console.decisions.values import REFUND_CASES
 from caspers_lib.console.web.guard import MAX_BODY_BYTES, RequestGuard
@@ -269,11 +269,12 @@ def test_what_people_decided_are_labels_that_the_evaluation_reads(
             answer = client.post(f"/api/{kind}/decisions", json=body)
             assert answer.status_code == 200, answer.text
         (tmp_path / kind).write_text(client.get(f"/api/{kind}/labels.jsonl").text)
-    assert read_refund_labels(tmp_path / "refunds") == {
+    refunds = read_labels(tmp_path / "refunds", "refund")
+    assert {case: label.usd for case, label in refunds.items()} == {
         "o-0": Decimal("7.50"), "o-1": Decimal("3.25"), "o-2": Decimal(0)
     }  # fmt: skip
-    labels = read_complaint_labels(tmp_path / "complaints")
-    assert {case: (said.decision, said.usd) for case, said in labels.items()} == {
+    labels = read_labels(tmp_path / "complaints", "complaint")
+    assert {case: (label.decision, label.usd) for case, label in labels.items()} == {
         "c-0": ("suggest_credit", Decimal("5.25")),
         "c-1": ("suggest_credit", Decimal("3.25")),
         "c-3": ("escalate", None),

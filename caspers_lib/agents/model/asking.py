@@ -115,6 +115,7 @@ def answer_questions(
     folder: Path | None = None,
     spent_today: Spent = _NOTHING,
     make_client: ClientMaker = ModelClient,
+    on_result: Callable[[], object] = lambda: None,
 ) -> list[AnsweredQuestion]:
     """Ask a model about many orders at the same time.
 
@@ -125,6 +126,7 @@ def answer_questions(
         folder: where answers that were paid for are kept; None keeps none.
         spent_today: what the agent has spent before on this UTC day.
         make_client: makes the client.
+        on_result: is called whenever there is one more result.
 
     Returns:
         A result for each question, in their order.
@@ -138,7 +140,7 @@ def answer_questions(
 
     async def answers() -> list[AnsweredQuestion]:
         async with make_client(settings, spent_today=spent_today) as client:
-            return await _answered(client, cache, questions, kind)
+            return await _answered(client, cache, questions, kind, on_result)
 
     return _run(answers)
 
@@ -211,6 +213,7 @@ async def _answered(
     cache: AnswerCache | None,
     questions: Sequence[Question],
     kind: AskedKind,
+    on_result: Callable[[], object],
 ) -> list[AnsweredQuestion]:
     results: dict[int, AnsweredQuestion] = {}
     waiting = iter(enumerate(questions))
@@ -218,6 +221,7 @@ async def _answered(
     async def work(waiting: Iterator[tuple[int, Question]]) -> None:
         for place, question in waiting:
             results[place] = await _answered_whatever_happens(client, cache, question, kind)
+            on_result()
 
     workers = min(client.settings.concurrency, len(questions))
     async with asyncio.TaskGroup() as group:

@@ -11,7 +11,10 @@ from pydantic import SecretStr
 
 from caspers_lib.errors import SettingsError
 
-__all__ = ["Limits", "Message", "ModelSettings"]
+__all__ = ["MODEL_KEY", "Limits", "Message", "ModelSettings"]
+
+MODEL_KEY = "CASPERS_MODEL_API_KEY"
+"""Environment variable with the endpoint's key."""
 
 _MILLION = Decimal(1_000_000)
 

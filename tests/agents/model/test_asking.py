@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def quick_client(settings: ModelSettings, *, spent_today: Spent) -> ModelClient:
 def answers(
     server: ModelServer, questions: Sequence[Question], kind: Any = RefundAnswer, **changed: Any
 ) -> list[AnsweredQuestion]:
-    own = {name: changed.pop(name) for name in ("folder", "spent_today") if name in changed}
+    names = ("folder", "spent_today", "on_result")
+    own = {name: changed.pop(name) for name in names if name in changed}
     made = settings(server, **changed)
     return answer_questions(questions, made, kind, make_client=quick_client, **own)
 
@@ -210,10 +212,11 @@ def test_the_price_is_rounded_up_to_a_millionth_of_a_dollar() -> None:
 
 
 def test_results_come_in_the_questions_order_whenever_they_arrive() -> None:
-    asked = [question(n) for n in range(30)]
+    asked, told = [question(n) for n in range(30)], count()
     with ModelServer(together=10).running() as server:
-        found = answers(server, asked, concurrency=10)
+        found = answers(server, asked, concurrency=10, on_result=lambda: next(told))
     assert [a.key for a in found] == [q.key for q in asked]
+    assert next(told) == 30
     assert server.peak == 10
 
 
