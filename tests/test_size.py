@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "caspers_lib"
 # Lower a figure when it has been reached; the aim: 27,000, 140, 6.0, 0.
-BUDGETS = {"lines": 45_000, "modules": 290, "private functions per 1,000 lines": 17.0,
+BUDGETS = {"lines": 43_800, "modules": 268, "private functions per 1,000 lines": 16.0,
            "modules over 450 lines": 0}  # fmt: skip
 
 
