@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 from caspers_lib.agents.contracts import CATEGORY_WEIGHTS
 
 __all__ = [
+    "COMPLAINT_SEED",
     "DRAWS",
     "category_bounds",
     "complains",
@@ -20,6 +21,9 @@ __all__ = [
     "draw",
     "sample_bound",
 ]
+
+COMPLAINT_SEED = 42
+"""Draws the complaints of the demo, on a laptop and in a workspace."""
 
 DRAWS = 2**32
 """Number of values that a draw can take."""

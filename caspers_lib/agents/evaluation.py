@@ -23,7 +23,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from caspers_lib.agents.complaint_draws import complaint_category, complaint_id, draw
+from caspers_lib.agents.complaint_draws import (
+    COMPLAINT_SEED,
+    complaint_category,
+    complaint_id,
+    draw,
+)
 from caspers_lib.agents.complaint_texts import UNKNOWN_WAIT, complaint_text
 from caspers_lib.agents.contracts import ComplaintAnswer, Priority, RefundAnswer
 from caspers_lib.agents.model import instructions
@@ -38,7 +43,7 @@ from caspers_lib.errors import DatasetError, first_cause
 from caspers_lib.spark_paths import plain_path
 
 __all__ = [
-    "COMPLAINT_KINDS", "LABELS", "WRITTEN_COMPLAINTS_SEED", "Agent", "GoldenCase", "Verdict",
+    "COMPLAINT_KINDS", "LABELS", "Agent", "GoldenCase", "Verdict",
     "evaluation_report", "golden_cases", "golden_complaints", "golden_refunds", "model_questions",
     "rule_answers",
 ]  # fmt: skip
@@ -50,9 +55,6 @@ LABELS = (
     "escalate high", "escalate urgent", "error", "no answer",
 )  # fmt: skip
 """Rows and columns of a confusion table; the last one is for cases without a readable answer."""
-
-WRITTEN_COMPLAINTS_SEED = 42
-"""Draws the complaints of the local business, whose ids labels name."""
 
 _REFUND_POLICY, _TRIAGE_POLICY = RefundPolicy(), TriagePolicy()
 _FILES = files("caspers_lib.agents")
@@ -294,11 +296,11 @@ def _written_complaints(path: Path, labels: Mapping[str, Verdict]) -> tuple[Gold
         if key not in labels:
             continue
         text = complaint_text(
-            order.order_id, WRITTEN_COMPLAINTS_SEED, street=order.street,
+            order.order_id, COMPLAINT_SEED, street=order.street,
             dishes=[line.item_name for line in order.lines],
             total_minutes=order.facts.total_minutes,
         )  # fmt: skip
-        category = complaint_category(order.order_id, WRITTEN_COMPLAINTS_SEED)
+        category = complaint_category(order.order_id, COMPLAINT_SEED)
         complaint = Complaint(order_id=order.order_id, category=category, text=text)
         cases.append(replace(order, key=key, kind="written", complaint=complaint))
     return tuple(cases)

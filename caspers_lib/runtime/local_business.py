@@ -11,6 +11,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from psycopg.conninfo import make_conninfo
 
+from caspers_lib.agents.complaint_draws import COMPLAINT_SEED
 from caspers_lib.agents.streams import (
     run_complaint_stream,
     run_refund_stream,
@@ -59,7 +60,6 @@ __all__ = ["LocalBusiness", "StreamName"]
 
 StreamName = Literal["refunds", "complaints", "responses"]
 
-_COMPLAINT_SEED = 42
 _PAGE_SECONDS = 120
 _ORDERS = "Order_Lakebase"
 # What a laptop has besides the tasks: servers, and what a page shows of an order.
@@ -381,7 +381,7 @@ class LocalBusiness:
             self.spark,
             str(plain_folder(self.root.checkpoint("complaints", "complaints"))),
             self.root.settings.complaint_rate,
-            _COMPLAINT_SEED,
+            COMPLAINT_SEED,
             domain=self.domain,
             writer=complaint_writer(self.root.settings, cache=self.root.answer_cache("complaints")),
         )

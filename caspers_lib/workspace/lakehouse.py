@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from caspers_lib.agents.complaint_draws import COMPLAINT_SEED
 from caspers_lib.agents.tables import AGENT_TABLES, AgentTables
 from caspers_lib.domain import GHOST_KITCHEN, Domain, Table
 from caspers_lib.errors import DatasetError, SettingsError, WorkspaceError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Lakehouse", "SparkLakehouse", "StreamName", "agent_tables_in"]
 
 StreamName = Literal["refunds", "complaints", "responses"]
-_SEED = 42
 
 
 class Lakehouse(Protocol):
@@ -214,7 +214,13 @@ class SparkLakehouse:
             writer = workspace_complaint_writer(self.settings)
             rate = self.settings.complaint_rate
             streams.run_complaint_stream(
-                self.spark, checkpoint, rate, _SEED, tables=tables, domain=domain, writer=writer
+                self.spark,
+                checkpoint,
+                rate,
+                COMPLAINT_SEED,
+                tables=tables,
+                domain=domain,
+                writer=writer,
             )
             return f"{writer.asker.model}, or by the rules where it wrote no text"
         run = streams.run_refund_stream if name == "refunds" else streams.run_response_stream

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caspers_lib.agents import evaluation
-from caspers_lib.agents.complaint_draws import complaint_category, complaint_id
+from caspers_lib.agents.complaint_draws import COMPLAINT_SEED, complaint_category, complaint_id
 from caspers_lib.agents.complaint_texts import complaint_text
 from caspers_lib.agents.evaluation import GoldenCase, Verdict, golden_cases, golden_refunds
 from caspers_lib.agents.labels import read_labels
@@ -366,7 +366,6 @@ def test_a_label_replaces_what_is_computed_for_its_case_alone() -> None:
 
 
 def test_a_labelled_complaint_of_the_local_business_has_its_id_and_words() -> None:
-    from caspers_lib.runtime.local_business import _COMPLAINT_SEED
 
     label = Verdict(decision="suggest_credit", usd=Decimal("3.00"))
     orders = golden_refunds(SAMPLE, orders=5)
@@ -376,10 +375,10 @@ def test_a_labelled_complaint_of_the_local_business_has_its_id_and_words() -> No
     assert {(case.kind, case.expected) for case in cases} == {("written", label)}
     for order, case in zip(orders, cases, strict=True):
         text = complaint_text(
-            order.order_id, _COMPLAINT_SEED, dishes=[line.item_name for line in order.lines],
+            order.order_id, COMPLAINT_SEED, dishes=[line.item_name for line in order.lines],
             total_minutes=order.facts.total_minutes, street=order.street,
         )  # fmt: skip
-        category = complaint_category(order.order_id, _COMPLAINT_SEED)
+        category = complaint_category(order.order_id, COMPLAINT_SEED)
         assert case.complaint == Complaint(order_id=order.order_id, category=category, text=text)
 
 
