@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from chispa import assert_df_equality
 
+from caspers_lib.runtime.java import find_java
 from caspers_lib.testing import bronze, event, order_events
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +47,11 @@ def ten_lines() -> str:
 @pytest.mark.spark
 def test_a_users_own_test_runs_on_the_fixtures_of_the_package(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(ten_lines(), encoding="utf-8")
+    java = find_java(tmp_path / "java")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
+    kept |= {"JAVA_HOME": str(java.home), "JAVA_TOOL_OPTIONS": " ".join(java.options)}
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
         cwd=tmp_path, capture_output=True, text=True, env=kept, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
