@@ -177,9 +177,8 @@ def live_it_grows_survives_its_servers_and_stops_on_ctrl_c(
 
         server = watchdog.read_record(root / "postgres" / "data")
         assert server is not None
-        os.kill(server.pid, signal.SIGKILL)
-        _read_until(process, "all_events +")
         (jvm,) = jvms_of(process)
+        os.kill(server.pid, signal.SIGKILL)
         jvm.kill()
         give_up = time.monotonic() + _LIMIT_SECONDS
         while jvms_of(process) in ([], [jvm]):
