@@ -18,7 +18,8 @@ settings.load_profile("unhurried")
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 # The tests' JVMs live for seconds: its first compiler alone starts them in two thirds of the time.
-os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1"
+os.environ.setdefault("JAVA_TOOL_OPTIONS", _SHORT_LIVED)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,9 +37,10 @@ def spark(
 ) -> Iterator[Any]:
     root = tmp_path_factory.mktemp("spark")
     full = request.config.getoption("markexpr") == "full"
-    # This one lives for many minutes: the second compiler pays.
+    # This one lives for many minutes: the second compiler pays. Options of the user's stay.
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("JAVA_TOOL_OPTIONS")
+        if os.environ.get("JAVA_TOOL_OPTIONS") == _SHORT_LIVED:
+            patch.delenv("JAVA_TOOL_OPTIONS")
         session = start_session(
             root / "warehouse",
             log=root / "spark.log",
