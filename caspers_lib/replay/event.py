@@ -106,9 +106,10 @@ def event_of_row(
         if row.get(column) is None:
             _refuse(row, domain, f"no {column}")
     types = {event_type.id: event_type for event_type in domain.event_types}
-    event_type = types.get(row["event_type_id"])
+    type_id: Any = row.get("event_type_id")
+    event_type = types.get(type_id)
     if event_type is None:
-        _refuse(row, domain, f"the unknown event_type_id {row['event_type_id']}")
+        _refuse(row, domain, f"the unknown event_type_id {type_id}")
     entity_id = f"{row[domain.entity_key]}{order_suffix(loop)}"
     cycle = domain.cycle_seconds if cycle_seconds is None else cycle_seconds
     seconds = row["ts_seconds"] + loop * cycle + shift

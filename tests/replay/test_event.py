@@ -44,6 +44,11 @@ def test_an_event_is_one_line_of_seven_fields_in_its_loop() -> None:
     assert json.loads(json.loads(event_json({**ROW, "event_type_id": 1}))["body"])["items"]
 
 
+def test_a_row_without_a_type_is_refused() -> None:
+    with pytest.raises(DatasetError, match="order 'a1' has the unknown event_type_id None"):
+        event_json(ROW)
+
+
 def test_absent_values_leave_the_body_empty() -> None:
     bare = {k: ROW[k] for k in ("ts_seconds", "location_id", "order_id", "sequence")}
     for event_type in GHOST_KITCHEN.event_types:
