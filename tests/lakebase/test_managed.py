@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.clock import Clock
 from databricks.sdk.config import Config
 from databricks.sdk.service.postgres import Project, ProjectSpec
 
@@ -40,21 +39,7 @@ from tests.lakebase.test_managed_request import (
     refused,
 )
 from tests.workspace_fake import API, TOKEN, LoopbackWorkspace, Refused
-
-
-class FakeTime(Clock):
-    """A clock that moves only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.slept: list[float] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
+from tests.workspace_fake.conftest import FakeTime
 
 
 @pytest.fixture

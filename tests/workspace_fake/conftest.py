@@ -16,6 +16,8 @@ from tests.workspace_fake import LoopbackWorkspace
 
 
 class FakeTime(Clock):
+    """A clock that moves only when somebody sleeps."""
+
     def __init__(self) -> None:
         self.now = 1_000.0
         self.slept: list[float] = []
