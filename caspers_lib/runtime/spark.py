@@ -228,7 +228,7 @@ def _started(
 
 
 def plan_for_few_rows(spark: "SparkSession") -> None:
-    """From now on run queries without generated code: an update of little that is new is quicker.
+    """From now on run queries without generated code and in one partition, for little that is new.
 
     Measured in docs/decisions/incremental-tables.md. A large batch still runs, at about half the
     speed.
